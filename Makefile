@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench check format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(STAMP) ## Install everything the demo and the tests need into .venv (nothing to do when it is current)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,soap]' --group dev
+	@touch $@
+
+demo: setup ## Run a small city on this machine and prove that nothing was lost: make demo ARGS="--help"
+	$(BIN)/lienthong demo $(ARGS)
+
+test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
+	$(BIN)/pytest $(ARGS)
+
+bench: setup ## Measure throughput and latency
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+check: setup ## Lint and type check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Put the code in the house format
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+clean: ## Remove what setup, builds and tests left behind
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,238 @@
+"""The door to Kafka: a producer that waits for acknowledgements, a consumer that starts where our database says, topics."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+
+from connectors.errors import FatalError, FencedError, TransientError
+
+logging.getLogger("kafka").setLevel(logging.ERROR)
+
+MESSAGE_BYTES_MAX = 900_000  # below the broker's and the client's default of 1 MiB (protocol R7)
+
+
+class BrokerUnavailable(TransientError):
+    """The Kafka brokers do not answer; it is tried again and nothing was lost."""
+
+    code = "LT-KFK-001"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as read from a partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_millis: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@contextlib.contextmanager
+def errors_translated() -> Iterator[None]:
+    """Turn client errors inside into ours."""
+    try:
+        yield
+    except OffsetOutOfRangeError:
+        raise FatalError(
+            "the stored position is no longer in the topic: its data was deleted before it was read; reload the affected systems"
+        ) from None
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailable(type(error).__name__) from None
+
+
+class Producer:
+    """Sends with acks=all and idempotence; `flush` returns only when everything sent before is acknowledged."""
+
+    def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = 0) -> None:
+        with errors_translated():
+            self._producer = KafkaProducer(
+                bootstrap_servers=bootstrap.split(","),
+                client_id=client_id,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=linger_ms,
+                batch_size=262_144,
+                max_request_size=1_000_000,
+                compression_type="lz4",
+                delivery_timeout_ms=120_000,
+                max_block_ms=60_000,
+            )
+        self._pending: list[Any] = []
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Queue one message."""
+        with errors_translated():
+            self._pending.append(
+                self._producer.send(topic, value=value, key=key, partition=partition, headers=list(headers) or None)
+            )
+
+    def flush(self) -> None:
+        """Wait until all messages are acknowledged; raises if one was not."""
+        with errors_translated():
+            self._producer.flush(timeout=120)
+            pending, self._pending = self._pending, []
+            for future in pending:
+                future.get(timeout=0.1 if future.is_done else 60)
+
+    def close(self) -> None:
+        """Stop without waiting for what is unsent: the caller's position has not passed it."""
+        with contextlib.suppress(KafkaError, OSError):
+            self._producer.close(timeout=2)
+
+
+class _Positions(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, owner: Consumer) -> None:
+        self._owner = owner
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        self._owner.lost({(tp.topic, tp.partition) for tp in revoked})
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self._owner.seek_stored([(tp.topic, tp.partition) for tp in assigned])
+
+
+class Consumer:
+    """Reads topics in a group, always starting at the position the target database stores, never at Kafka's own.
+
+    `stored(topic, partition)` answers the next offset to read, or None for "from the beginning".
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        *,
+        group: str,
+        stored: Callable[[str, int], int | None],
+        client_id: str,
+        batch_max: int = 5000,
+    ) -> None:
+        self._stored = stored
+        self.generation = 0
+        with errors_translated():
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap.split(","),
+                client_id=client_id,
+                group_id=group,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                allow_auto_create_topics=False,
+                isolation_level="read_committed",
+                max_poll_records=batch_max,
+                fetch_max_bytes=8 * 1024 * 1024,
+                max_partition_fetch_bytes=2 * 1024 * 1024,
+                fetch_max_wait_ms=250,
+                session_timeout_ms=15_000,
+                heartbeat_interval_ms=4_000,
+                max_poll_interval_ms=300_000,
+                metadata_max_age_ms=30_000,
+            )
+            self._consumer.subscribe(topics=list(topics), listener=_Positions(self))
+
+    def lost(self, partitions: set[tuple[str, int]]) -> None:
+        """Partitions were taken away; what was read of them must not be written any more."""
+        if partitions:
+            self.generation += 1
+
+    def seek_stored(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Go to the stored position of each partition, or to its beginning where nothing is stored."""
+        for topic, partition in partitions:
+            position = self._stored(topic, partition)
+            tp = TopicPartition(topic, partition)
+            if position is None:
+                self._consumer.seek_to_beginning(tp)
+            else:
+                self._consumer.seek(tp, position)
+
+    def poll(self, timeout_ms: int) -> list[Message]:
+        """The next messages, in order within each partition."""
+        with errors_translated():
+            batches = self._consumer.poll(timeout_ms=timeout_ms)
+        return [
+            Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()))
+            for batch in batches.values()
+            for r in batch
+        ]
+
+    def assigned(self) -> set[tuple[str, int]]:
+        """The partitions this process reads now."""
+        return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
+
+    def at_end(self, topic: str, partition: int) -> bool:
+        """Whether everything known to be in the partition has been handed out."""
+        tp = TopicPartition(topic, partition)
+        high = self._consumer.highwater(tp)
+        with errors_translated():
+            position = self._consumer.position(tp, timeout_ms=1000)
+        return high is not None and position is not None and position >= high
+
+    def commit_hint(self, offsets: dict[tuple[str, int], int]) -> None:
+        """Tell Kafka where we are, for lag tools only; our own position lives in the target database."""
+        from kafka.structs import OffsetAndMetadata
+
+        wanted = {TopicPartition(t, p): OffsetAndMetadata(o, "", -1) for (t, p), o in offsets.items()}
+        with contextlib.suppress(KafkaError):
+            self._consumer.commit_async(wanted)
+
+    def close(self) -> None:
+        """Leave the group."""
+        with contextlib.suppress(KafkaError, OSError):
+            self._consumer.close(autocommit=False)
+
+
+class Admin:
+    """Topics: make them, look at them."""
+
+    def __init__(self, bootstrap: str) -> None:
+        with errors_translated():
+            self._admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), request_timeout_ms=20_000)
+
+    def partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; None when it does not exist."""
+        with errors_translated():
+            for found in self._admin.describe_topics([topic]):
+                if not found.get("error_code"):
+                    return len(found["partitions"])
+        return None
+
+    def ensure(self, topics: dict[str, int], *, replication: int, settings: dict[str, str]) -> None:
+        """Create the missing topics; one with another partition count is a `FencedError` (key order would break)."""
+        for topic, wanted in topics.items():
+            found = self.partitions(topic)
+            if found is not None and found != wanted:
+                raise FencedError(
+                    f"topic {topic} has {found} partitions where {wanted} are configured; "
+                    "the partition count is fixed for the life of a topic: set kafka.partitions back or use a new cluster"
+                )
+            if found is None:
+                self._create(topic, wanted, replication, settings)
+
+    def _create(self, topic: str, partitions: int, replication: int, settings: dict[str, str]) -> None:
+        with errors_translated(), contextlib.suppress(TopicAlreadyExistsError):
+            self._admin.create_topics(
+                [NewTopic(name=topic, num_partitions=partitions, replication_factor=replication, topic_configs=settings)]
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        with contextlib.suppress(KafkaError, OSError):
+            self._admin.close()

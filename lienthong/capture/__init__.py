@@ -1,0 +1,1 @@
+"""Capture: notification (log or outbox) plus reading, for many sources in one process."""

@@ -1,0 +1,235 @@
+"""One source's line: notifications in, a numbered reading, frames out, and only then the resume point moves (B1, B2, B11)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from connectors.kafka import Producer
+from connectors.postgres import Connection, Cursor, connect, one, rows, snapshot, sql
+from lienthong import frames
+from lienthong.capture import state
+from lienthong.capture.notified import KeyTuple, Notified, Step, uses_of, wanted_columns
+from lienthong.errors import ConfigError, FatalError
+from lienthong.frames import Header, note_frame, partition_of
+from lienthong.mapping import Refusal
+from lienthong.layout import identifier
+from lienthong.reading import Output, SourceReadings, join_key
+from lienthong.readers import Unreadable
+from lienthong.settings import Settings
+from lienthong.vault import Vault
+
+logger = logging.getLogger(__name__)
+
+KEYS_PER_QUERY = 2000
+SAVE_EVERY_SECONDS = 0.5
+HEARTBEAT_SECONDS = 1.0
+
+
+def open_source(settings: Settings, system: str, role: str) -> Connection:
+    """A connection to a system's database; on a SQL_ASCII server text is taken as bytes and checked field by field."""
+    connection = connect(settings.systems[system].dsn, application_name=f"lienthong {role}")
+    if connection.get_parameter_status("server_encoding") == "SQL_ASCII":
+        connection.set_client_encoding("LATIN1")
+    return connection
+
+
+class Line:
+    """What both forms of capture share."""
+
+    def __init__(self, settings: Settings, system: str, hub_connection: Connection, producer: Producer, vault: Vault) -> None:
+        self.settings = settings
+        self.system = system
+        self.profile = settings.profile_of(system)
+        self.uses = uses_of(self.profile)
+        self.wanted = wanted_columns(self.profile)
+        self.vault = vault
+        self.numbers = state.Numbers(hub_connection, system)
+        self.hub = hub_connection
+        self.producer = producer
+        self.connection: Connection | None = None
+        self.readings: SourceReadings | None = None
+        self.through = 0  # everything the source committed up to this µs is captured
+        self._saved_at = 0.0
+        self._unsaved: tuple[int, str | None] | None = None
+        self._shape: tuple[Any, ...] = ()
+        self._beat_at = 0.0
+
+    # ------------------------------------------------------------ life
+    def start(self) -> None:
+        """Connect, check that the source is the one we know, begin or resume."""
+        self.close()
+        self.connection = open_source(self.settings, self.system, f"capture {self.system}")
+        with snapshot(self.connection) as cursor:
+            identity = state.identity_of(cursor)
+        stored = state.load(self.hub, self.system)
+        if stored is None:
+            stored = self.begin_life(identity)
+        state.check_identity(stored, identity, self.system)
+        self.numbers.draw()
+        self._bind()
+        self.resume(stored)
+
+    def begin_life(self, identity: str) -> state.Stored:
+        """Fix the position from which changes are captured; runs once in a source's life."""
+        state.create(self.hub, self.system, self.first_position(), identity)
+        stored = state.load(self.hub, self.system)
+        assert stored is not None
+        return stored
+
+    def _bind(self) -> None:
+        assert self.connection is not None
+        self.readings = SourceReadings(self.connection, self.system, self.profile, self.vault)
+        self.connection.rollback()
+
+    def close(self) -> None:
+        """Let go of everything; the position stays where it is safe."""
+        if self.connection is not None:
+            with_closed, self.connection = self.connection, None
+            with_closed.close()
+
+    def stop(self) -> None:
+        """A clean end: remember how far we are and give the lease back."""
+        self._save(force=True)
+        self.numbers.release()
+        self.close()
+
+    # ------------------------------------------------------------ for the two forms
+    def first_position(self) -> str:
+        """Where a new source starts."""
+        raise NotImplementedError
+
+    def resume(self, stored: state.Stored) -> None:
+        """Go on from the stored position."""
+        raise NotImplementedError
+
+    def work(self) -> bool:
+        """One step; returns whether there was anything to do."""
+        raise NotImplementedError
+
+    def sockets(self) -> list[Any]:
+        """What to wait on."""
+        return []
+
+    # ------------------------------------------------------------ the reading
+    def read(self, cursor: Cursor, notified: Notified, number: int) -> Output:
+        """Read everything that was notified, in the cursor's snapshot, as frames."""
+        if notified.emptied:
+            names = ", ".join(sorted(notified.emptied))
+            raise FatalError(
+                f"{self.system}: TRUNCATE of {names}: this line has stopped and nothing was deleted elsewhere; decide, then run "
+                f"`lienthong load {self.system}` to take the tables as they are now"
+            )
+        assert self.readings is not None
+        output = Output(self.settings.kafka.partitions, self.system, self.numbers.epoch, number, notified.at)
+        roots = {entity: set(keys) for entity, keys in notified.roots.items()}
+        for (entity, columns), values in notified.lookups.items():
+            roots.setdefault(entity, set()).update(self._root_keys(cursor, entity, columns, values))
+        for reading in self.readings.in_order():
+            for part in _slices(sorted(roots.get(reading.entity, ()))):
+                reading.read_keys(cursor, part, output)
+        self._steps(notified.steps, output)
+        self._overwritten(cursor, notified.overwritten, output)
+        return output
+
+    def _root_keys(self, cursor: Cursor, entity: str, columns: Sequence[str], values: set[KeyTuple]) -> set[KeyTuple]:
+        """Root rows that refer to changed part rows."""
+        assert self.readings is not None
+        layout = self.readings.entities[entity].layout
+        types = layout.types[layout.mapping.table]
+        arrays = sql.SQL(", ").join([sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[c].declared)) for c in columns])
+        statement = sql.SQL("SELECT {} FROM {} t WHERE ({}) IN (SELECT * FROM unnest({}))").format(
+            sql.SQL(", ").join([sql.SQL("{}::text").format(layout.root(c)) for c in layout.mapping.key]),
+            identifier(layout.mapping.table),
+            sql.SQL(", ").join([layout.root(c) for c in columns]),
+            arrays,
+        )
+        return set(rows(cursor, statement, [list(column) for column in zip(*values, strict=True)]))
+
+    def _steps(self, steps: Sequence[Step], output: Output) -> None:
+        assert self.readings is not None
+        by_partition: dict[int, list[dict[str, Any]]] = {}
+        for step in steps:
+            root = join_key(step.key)
+            content: dict[str, Any] = {"root": root, "at": step.at, "order": step.order, "ours": step.ours}
+            content |= self._status(step)
+            by_partition.setdefault(partition_of(self.system, root, output.partitions), []).append(content)
+        for partition, contents in by_partition.items():
+            header = Header(self.system, "dossier_event", "step", output.epoch, output.version, 0, output.at)
+            output.frames += [(partition, frame) for frame in note_frame(header, contents)]
+
+    def _status(self, step: Step) -> dict[str, Any]:
+        assert self.readings is not None
+        if step.word is None:
+            return {"status": None, "problem": Refusal("status", "missing", "a status step without a status").message}
+        try:
+            return {"status": self.readings.entities[step.entity].mapper.status_of(step.word)}
+        except Unreadable as problem:
+            return {"status": None, "problem": str(problem), "reason": problem.reason}
+
+    def _overwritten(self, cursor: Cursor, ids: set[int], output: Output) -> None:
+        if not ids:
+            return
+        found = rows(
+            cursor,
+            "SELECT entity, record, local_key, version, field, was::text, base::text, written::text FROM lienthong.overwritten WHERE id = ANY(%s)",
+            [list(ids)],
+        )
+        names = ("entity", "record", "key", "version", "field", "was", "base", "written")
+        header = Header(self.system, "?", "overwritten", output.epoch, output.version, 0, output.at)
+        output.frames += [(0, frame) for frame in note_frame(header, [dict(zip(names, row, strict=True)) for row in found])]
+
+    # ------------------------------------------------------------ publishing
+    def publish(self, output: Output) -> None:
+        """Send all frames and wait until every one is acknowledged."""
+        for partition, frame in output.close():
+            self.producer.send(frames.TOPIC, frame, partition=partition)
+        self.producer.flush()
+
+    def done(self, number: int, position: str | None, at: int) -> None:
+        """A reading is safe: move the resume point, now or soon."""
+        self.numbers.finished = number
+        self.through = max(self.through, at)
+        self._unsaved = (number, position)
+        self._save(force=False)
+
+    def _save(self, *, force: bool) -> None:
+        if self._unsaved is None or (not force and time.monotonic() - self._saved_at < SAVE_EVERY_SECONDS):
+            return
+        self.numbers.save(*self._unsaved)
+        self._unsaved, self._saved_at = None, time.monotonic()
+
+    def idle(self, now_micros: int) -> None:
+        """Nothing is waiting at the source: everything up to now is captured."""
+        self.through = max(self.through, now_micros)
+        self._save(force=False)
+
+    def heartbeat(self) -> bool:
+        """Whether it is time to say that this line lives."""
+        if time.monotonic() - self._beat_at < HEARTBEAT_SECONDS:
+            return False
+        self._beat_at = time.monotonic()
+        return True
+
+    def refresh_layout(self) -> None:
+        """Bind again to the live tables after a change of their shape; raises `ConfigError` when a mapped column is gone."""
+        try:
+            self._bind()
+        except ConfigError as error:
+            raise FatalError(
+                f"{self.system}: {error}; the line has stopped before the change, nothing was lost: adapt the profile and it goes on"
+            ) from None
+
+
+def _slices(keys: Sequence[KeyTuple]) -> Iterator[Sequence[KeyTuple]]:
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        yield keys[start : start + KEYS_PER_QUERY]
+
+
+def source_clock(cursor: Cursor) -> int:
+    """The source's own time in µs."""
+    found = one(cursor, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8")
+    assert found is not None
+    return int(found[0])

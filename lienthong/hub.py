@@ -1,0 +1,272 @@
+"""The hub's tables as operations: offsets, contributions, identifiers, golden records, the change list. SQL only, no decisions."""
+
+from __future__ import annotations
+
+import socket
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+from connectors.postgres import Connection, Cursor, connect, copy_rows, one, rows, transaction
+from lienthong.errors import FencedError
+
+IDS_BLOCK = 1000
+
+_TEMP = """
+SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET synchronous_commit = on;
+CREATE TEMP TABLE IF NOT EXISTS b_key (n int, system text, entity text, local_key text) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS b_claim (claim text, record bigint) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS b_lock (record bigint) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS b_contribution (LIKE hub.contribution) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS b_record (record bigint, entity text, parent bigint, deleted boolean, sole text, version bigint, body jsonb, who jsonb)
+  ON COMMIT DELETE ROWS;
+"""
+
+CONTRIBUTION = (
+    "system", "entity", "local_key", "record", "epoch", "version", "op", "delivered", "mask", "nulls", "body", "claim", "parent_key", "at",
+)
+_EXISTING = """
+SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered
+FROM b_key k JOIN hub.contribution c ON (c.system, c.entity, c.local_key) = (k.system, k.entity, k.local_key)
+"""
+_UPSERT_CONTRIBUTIONS = f"""
+INSERT INTO hub.contribution AS c ({", ".join(CONTRIBUTION)})
+SELECT {", ".join(CONTRIBUTION)} FROM b_contribution ORDER BY system, entity, local_key
+ON CONFLICT (system, entity, local_key) DO UPDATE SET
+  record = excluded.record, epoch = excluded.epoch, version = excluded.version, op = excluded.op, delivered = excluded.delivered,
+  mask = excluded.mask, nulls = excluded.nulls, body = excluded.body, claim = excluded.claim, parent_key = excluded.parent_key, at = excluded.at
+WHERE (c.epoch, c.version) < (excluded.epoch, excluded.version)
+"""
+_LOCK = """
+SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.version, r.body::text, r.who::text
+FROM b_lock b JOIN hub.record r ON r.record = b.record ORDER BY r.record FOR UPDATE OF r
+"""
+_OF_RECORDS = f"""
+SELECT {", ".join("c.op::text" if name == "op" else f"c.{name}" for name in CONTRIBUTION)}
+FROM b_lock b JOIN hub.contribution c ON c.record = b.record WHERE c.op <> 'p'
+"""
+_UPSERT_RECORDS = """
+INSERT INTO hub.record AS r (record, entity, parent, deleted, sole, version, body, who)
+SELECT record, entity, parent, deleted, sole, version, body, who FROM b_record ORDER BY record
+ON CONFLICT (record) DO UPDATE SET parent = excluded.parent, deleted = excluded.deleted, sole = excluded.sole,
+  version = excluded.version, body = excluded.body, who = excluded.who, updated_at = now()
+"""
+
+
+@dataclass(slots=True)
+class Known:
+    """A contribution as the hub has it."""
+
+    record: int
+    epoch: int
+    version: int
+    op: str
+    mask: int
+    claim: str | None
+    delivered: bool
+
+
+@dataclass(slots=True)
+class Row:
+    """A golden record as the hub has it."""
+
+    record: int
+    entity: str
+    parent: int | None
+    merged_into: int | None
+    deleted: bool
+    sole: str | None
+    version: int
+    body: dict[str, Any]
+    who: dict[str, str] | None
+
+
+@dataclass(slots=True)
+class Ids:
+    """Record ids, drawn in blocks."""
+
+    _left: list[int] = field(default_factory=list)
+
+    def draw(self, cursor: Cursor) -> int:
+        """One id nobody else has."""
+        if not self._left:
+            found = one(cursor, "SELECT nextval('hub.record_id')")
+            assert found is not None
+            start = (int(found[0]) - 1) * IDS_BLOCK + 1
+            self._left = list(range(start + IDS_BLOCK - 1, start - 1, -1))
+        return self._left.pop()
+
+
+def install(dsn: str) -> None:
+    """Create or complete the hub's schema."""
+    connection = connect(dsn, application_name="lienthong install")
+    try:
+        with transaction(connection) as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('lienthong.install'))")
+            cursor.execute(files("lienthong").joinpath("sql/hub.sql").read_text("utf-8"))
+    finally:
+        connection.close()
+
+
+def open_hub(dsn: str, role: str) -> Connection:
+    """A connection with the working tables of the merge."""
+    connection = connect(dsn, application_name=f"lienthong {role}")
+    with transaction(connection) as cursor:
+        cursor.execute(_TEMP)
+    return connection
+
+
+def worker_name(role: str) -> str:
+    """Who holds a lease: role, host and process."""
+    return f"{role}@{socket.gethostname()}:{os.getpid()}"
+
+
+# ------------------------------------------------------------------ offsets (compare-and-set, protocol §3.4, R6)
+def stored_offset(connection: Connection, topic: str, partition: int) -> int | None:
+    """The next offset to read, as committed with the data."""
+    with transaction(connection) as cursor:
+        found = one(cursor, "SELECT next FROM hub.consumer_offset WHERE topic = %s AND partition = %s", [topic, partition])
+    return int(found[0]) if found else None
+
+
+def move_offsets(cursor: Cursor, moves: Mapping[tuple[str, int], tuple[int | None, int]], table: str = "hub.consumer_offset") -> None:
+    """Advance each partition from the expected to the new offset; raises `FencedError` when another process did."""
+    for (topic, partition), (expected, following) in sorted(moves.items()):
+        if expected is None:
+            cursor.execute(
+                f"INSERT INTO {table} (topic, partition, next) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [topic, partition, following]  # noqa: S608
+            )
+        else:
+            cursor.execute(
+                f"UPDATE {table} SET next = %s WHERE topic = %s AND partition = %s AND next = %s", [following, topic, partition, expected]  # noqa: S608
+            )
+        if cursor.rowcount != 1:
+            raise FencedError(f"{topic}-{partition}: another process has moved on from offset {expected}")
+
+
+# ------------------------------------------------------------------ the merge's statements
+def existing(cursor: Cursor, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Known]:
+    """The contributions the hub has under these (system, entity, local key)."""
+    if not keys:
+        return {}
+    cursor.execute("DELETE FROM b_key")
+    copy_rows(cursor, "b_key", ("n", "system", "entity", "local_key"), [(n, *key) for n, key in enumerate(keys)])
+    return {keys[n]: Known(*found) for n, *found in rows(cursor, _EXISTING)}
+
+
+def claim(cursor: Cursor, wanted: Mapping[str, int]) -> dict[str, int]:
+    """Claim identifiers for records, in one sorted statement (B7a); returns those that belong to another record, with it."""
+    if not wanted:
+        return {}
+    cursor.execute("DELETE FROM b_claim")
+    copy_rows(cursor, "b_claim", ("claim", "record"), wanted.items())
+    cursor.execute("INSERT INTO hub.identifier SELECT claim, record FROM b_claim ORDER BY claim ON CONFLICT DO NOTHING")
+    if cursor.rowcount == len(wanted):
+        return {}
+    found = rows(cursor, "SELECT b.claim, i.record FROM b_claim b JOIN hub.identifier i USING (claim) WHERE i.record <> b.record")
+    return dict(found)
+
+
+def lock(cursor: Cursor, records: Iterable[int]) -> dict[int, Row]:
+    """Lock golden records in id order (B6) and read them; the locked set stays in b_lock for `of_locked`."""
+    wanted = sorted(set(records))
+    if not wanted:
+        return {}
+    cursor.execute("DELETE FROM b_lock")
+    copy_rows(cursor, "b_lock", ("record",), [(record,) for record in wanted])
+    out = {}
+    for found in rows(cursor, _LOCK):
+        body, who = found[7], found[8]
+        out[found[0]] = Row(*found[:7], orjson.loads(body) if body else {}, orjson.loads(who) if who else None)
+    return out
+
+
+def of_records(cursor: Cursor, records: Iterable[int]) -> list[tuple[Any, ...]]:
+    """All contributions of some records, in a statement of its own: it sees what was committed before the lock was got."""
+    cursor.execute("DELETE FROM b_lock")
+    copy_rows(cursor, "b_lock", ("record",), [(record,) for record in records])
+    return rows(cursor, _OF_RECORDS)
+
+
+def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) -> int:
+    """Store contributions, each only over an older one; returns how many were stored."""
+    if not contributions:
+        return 0
+    cursor.execute("DELETE FROM b_contribution")
+    copy_rows(cursor, "b_contribution", CONTRIBUTION, contributions)
+    cursor.execute(_UPSERT_CONTRIBUTIONS)
+    return int(cursor.rowcount)
+
+
+def put_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
+    """Store golden records."""
+    if golden:
+        copy_rows(cursor, "b_record", ("record", "entity", "parent", "deleted", "sole", "version", "body", "who"), golden)
+        cursor.execute(_UPSERT_RECORDS)
+
+
+def put_history(cursor: Cursor, history: Sequence[Sequence[Any]]) -> None:
+    """Keep what stood in golden records before."""
+    if history:
+        copy_rows(cursor, "hub.history", ("record", "version", "system", "before", "who"), history)
+
+
+def put_corrections(
+    cursor: Cursor, system: str, entity: str, record: int, version: int, asked: Iterable[tuple[str, Any, Any, str | None]]
+) -> None:
+    """Keep what a system that does not own a field wrote there: (field, asked, golden, owner)."""
+    for name, value, golden, owner in asked:
+        cursor.execute(
+            """INSERT INTO hub.correction (system, entity, record, field, asked, golden, owner, version)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+            [system, entity, record, name, orjson.dumps(value).decode(), orjson.dumps(golden).decode(), owner, version],
+        )
+
+
+def routing_of(cursor: Cursor, records: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The routing fields of some dossiers."""
+    if not records:
+        return {}
+    found = rows(
+        cursor,
+        """SELECT record, body->>'processing_agency_code', body->>'processing_unit', body->>'receiving_agency_code'
+           FROM hub.record WHERE record = ANY(%s)""",
+        [list(records)],
+    )
+    return {
+        record: {"processing_agency_code": agency, "processing_unit": unit, "receiving_agency_code": receiving}
+        for record, agency, unit, receiving in found
+    }
+
+
+def note_changed(cursor: Cursor, changed: Iterable[tuple[int, int, str | None, int]]) -> None:
+    """Put (record, lane, resend to, commit time µs) on the router's list."""
+    copy_rows(cursor, "hub.changed", ("record", "lane", "resend", "at"), changed)
+
+
+def count(cursor: Cursor, counts: Mapping[tuple[str, str, str], int]) -> None:
+    """Add to the counters, in key order."""
+    if not counts:
+        return
+    values = sorted((s, e, o, n) for (s, e, o), n in counts.items())
+    marks = ", ".join(["(%s, %s, %s, %s)"] * len(values))
+    cursor.execute(
+        f"INSERT INTO hub.counter AS c VALUES {marks} ON CONFLICT (system, entity, outcome) DO UPDATE SET n = c.n + excluded.n",  # noqa: S608
+        [item for value in values for item in value],
+    )
+
+
+def beat(cursor: Cursor, system: str, stage: str, part: int, through_micros: int, state: str = "running", reason: str | None = None) -> None:
+    """Say where a line stands: everything committed up to `through` has passed this stage."""
+    cursor.execute(
+        """INSERT INTO hub.line AS l (system, stage, part, through, state, reason)
+           VALUES (%s, %s, %s, TIMESTAMPTZ 'epoch' + %s * INTERVAL '1 microsecond', %s, %s)
+           ON CONFLICT (system, stage, part) DO UPDATE SET
+             through = greatest(l.through, excluded.through), beat = clock_timestamp(), state = excluded.state, reason = excluded.reason,
+             since = CASE WHEN l.state = excluded.state THEN l.since ELSE clock_timestamp() END""",
+        [system, stage, part, through_micros, state, reason],
+    )

@@ -1,0 +1,141 @@
+"""Contested identifier claims: accept the link, or keep the records apart and park the decision; data flows on either way (B7)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from connectors.postgres import Cursor, rows
+from lienthong import hub
+from lienthong.hub import Row
+
+if TYPE_CHECKING:
+    from lienthong.merge import Batch, Item
+
+Agree = Callable[[str, Mapping[str, Any], Mapping[str, Any]], bool]
+
+
+def settle(cursor: Cursor, contested: Sequence[tuple[Item, int]], batch: Batch, agree: Agree) -> None:
+    """Decide each claim whose identifier belongs to another record already.
+
+    A link is accepted by itself when both sides agree on the check set and no second contribution comes from the same system.
+    """
+    mine: dict[int, list[Item]] = defaultdict(list)
+    for item in batch.items:
+        mine[item.record].append(item)
+    for item, first_holder in contested:
+        holder = _living(cursor, first_holder)
+        if holder == item.record:
+            continue
+        body, systems = _holder(cursor, holder, mine.get(holder, []))
+        joining = {item.entry.system} if item.fresh else _systems(cursor, item.record) | {item.entry.system}
+        if item.entry.entity != "dossier_event" and joining & systems or not agree(item.entry.entity, item.values, body):
+            _park(cursor, item, holder, batch, same_system=bool(joining & systems))
+            continue
+        if item.fresh:
+            _move(mine, item, holder)
+        else:
+            _join(cursor, item, holder, mine)
+
+
+def _living(cursor: Cursor, record: int) -> int:
+    while True:
+        found = rows(cursor, "SELECT merged_into FROM hub.record WHERE record = %s", [record])
+        if not found or found[0][0] is None:
+            return record
+        record = int(found[0][0])
+
+
+def _holder(cursor: Cursor, record: int, here: Sequence[Item]) -> tuple[Mapping[str, Any], set[str]]:
+    """Golden values and contributing systems of the record that holds the claim, in the hub or in this very batch."""
+    row = hub.lock(cursor, [record]).get(record)
+    systems = _systems(cursor, record) | {item.entry.system for item in here}
+    body: Mapping[str, Any] = row.body if row is not None and row.body else (here[0].values if here else {})
+    return body, systems
+
+
+def _systems(cursor: Cursor, record: int) -> set[str]:
+    found = rows(cursor, "SELECT DISTINCT system FROM hub.contribution WHERE record = %s AND op = 's'", [record])
+    return {system for (system,) in found}
+
+
+def _move(mine: dict[int, list[Item]], item: Item, holder: int) -> None:
+    mine[item.record].remove(item)
+    item.record, item.fresh = holder, all(other.fresh for other in mine.get(holder, [])) and bool(mine.get(holder))
+    mine[holder].append(item)
+
+
+def _join(cursor: Cursor, item: Item, holder: int, mine: dict[int, list[Item]]) -> None:
+    """Two records turn out to be one: the older id stays, the other keeps pointing to it."""
+    keep, gone = sorted((holder, item.record))
+    hub.lock(cursor, [keep, gone])
+    merge_records(cursor, keep, gone)
+    for other in mine.pop(gone, []):
+        other.record, other.fresh = keep, False
+        mine[keep].append(other)
+
+
+def merge_records(cursor: Cursor, keep: int, gone: int) -> None:
+    """Move everything of one record into another, and its children with it."""
+    cursor.execute(
+        "UPDATE hub.identifier SET record = %s WHERE claim IN (SELECT claim FROM hub.contribution WHERE record = %s AND claim IS NOT NULL)",
+        [keep, gone],
+    )
+    cursor.execute("UPDATE hub.contribution SET record = %s WHERE record = %s", [keep, gone])
+    cursor.execute("UPDATE hub.record SET merged_into = %s, sole = NULL, updated_at = now() WHERE record = %s", [keep, gone])
+    cursor.execute("UPDATE hub.record SET sole = NULL WHERE record = %s", [keep])
+    for child, entity in rows(cursor, "SELECT record, entity FROM hub.record WHERE parent = %s ORDER BY record", [gone]):
+        _adopt(cursor, int(child), entity, keep, gone)
+    hub.note_changed(cursor, [(gone, 0, None, 0), (keep, 0, None, 0)])
+
+
+def _adopt(cursor: Cursor, child: int, entity: str, keep: int, gone: int) -> None:
+    """A child of the record that went: its claim is renewed under the record that stays; an equal one there absorbs it."""
+    prefix, renewed = f"{entity}:{gone}:", f"{entity}:{keep}:"
+    cursor.execute("UPDATE hub.record SET parent = %s WHERE record = %s", [keep, child])
+    claims = rows(
+        cursor,
+        "SELECT DISTINCT claim FROM hub.contribution WHERE record = %s AND claim LIKE %s",
+        [child, prefix + "%"],
+    )
+    hub.note_changed(cursor, [(child, 0, None, 0)])
+    for (old,) in claims:
+        new = renewed + old[len(prefix) :]
+        cursor.execute("INSERT INTO hub.identifier VALUES (%s, %s) ON CONFLICT DO NOTHING", [new, child])
+        cursor.execute("UPDATE hub.contribution SET claim = %s WHERE record = %s AND claim = %s", [new, child, old])
+        cursor.execute("DELETE FROM hub.identifier WHERE claim = %s", [old])
+        holder = rows(cursor, "SELECT record FROM hub.identifier WHERE claim = %s", [new])
+        if holder and int(holder[0][0]) != child:
+            merge_records(cursor, int(holder[0][0]), child)
+            return
+
+
+def follow(cursor: Cursor, record: int, by_record: dict[int, list[Item]], old: dict[int, Row]) -> None:
+    """Entries for a record that was merged meanwhile belong to the one it was merged into."""
+    target = _living(cursor, record)
+    old.pop(record)
+    for item in by_record.pop(record):
+        item.record, item.fresh = target, False
+        by_record[target].append(item)
+    if target not in old:
+            old.update(hub.lock(cursor, [target]))
+
+
+def _park(cursor: Cursor, item: Item, holder: int, batch: Batch, *, same_system: bool) -> None:
+    """A person decides; the record goes on under its own id without the contested code."""
+    entry = item.entry
+    reason = "duplicate_identifier" if same_system else "link_in_doubt"
+    why = "the same code twice in one system" if same_system else "the code is another record's and the check values differ"
+    item.claim = None
+    cursor.execute(
+        """INSERT INTO hub.parked (system, entity, local_key, kind, field, reason, message, version)
+           SELECT %s, %s, %s, 'link', %s, %s, %s, %s
+           WHERE NOT EXISTS (SELECT 1 FROM hub.parked WHERE system = %s AND entity = %s AND local_key = %s AND kind = 'link' AND state = 'open')""",
+        [
+            entry.system, entry.entity, entry.key, "identifier", reason,
+            f"record {item.record} and record {holder} claim one identifier: {why}; the data flows on under both", entry.version,
+            entry.system, entry.entity, entry.key,
+        ],
+    )
+    batch.counts[entry.system, entry.entity, "link_parked"] += cursor.rowcount

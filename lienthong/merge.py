@@ -1,0 +1,361 @@
+"""The merge: contributions of all systems become one golden record each, in one transaction per batch (design §3, protocol B6, B7).
+
+Order: offsets → identifiers → lock the records → contributions → in a new statement fold → golden records, history, change list.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+import schemas
+from connectors.avro import DamagedError
+from connectors.kafka import Message
+from connectors.postgres import Connection, Cursor, rows, transaction
+from lienthong import frames, hub, links, parked, steps
+from lienthong.authority import RECORD, Authority, Golden, Said, fold
+from lienthong.frames import DELETE, STATE, Entry, Note
+from lienthong.errors import TransientError
+from lienthong.hub import Known, Row
+from lienthong.identity import agree, claim_of
+from lienthong.settings import Settings
+
+Key = tuple[str, str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One entry on its way through the merge."""
+
+    entry: Entry
+    known: Known | None
+    values: dict[str, Any]
+    claim: str | None = None
+    record: int = 0
+    parent: int | None = None
+    fresh: bool = False
+
+    @property
+    def key(self) -> Key:
+        """System, entity, local key."""
+        return self.entry.system, self.entry.entity, self.entry.key
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction works on."""
+
+    items: list[Item] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    damaged: list[tuple[Message, str]] = field(default_factory=list)
+    through: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
+    """Open the frames; what cannot be opened is kept as bytes with its position."""
+    batch, entries = Batch(), []
+    for message in messages:
+        try:
+            header, packed = frames.open_frame(message.value or b"")
+            if header.kind == "records":
+                entries += frames.unpack_entries(header, packed)
+            else:
+                batch.notes += frames.unpack_notes(header, packed)
+            batch.through[header.system, message.partition] = header.at
+        except (DamagedError, KeyError, ValueError) as error:
+            batch.damaged.append((message, str(error) if isinstance(error, DamagedError) else type(error).__name__))
+    return entries, batch
+
+
+def newest(entries: Iterable[Entry], counts: Counter[tuple[str, str, str]]) -> dict[Key, Entry]:
+    """The newest entry of each source record; the others are counted, never lost from the sum."""
+    latest: dict[Key, Entry] = {}
+    for entry in entries:
+        counts[entry.system, entry.entity, "captured"] += 1
+        key = (entry.system, entry.entity, entry.key)
+        held = latest.get(key)
+        if held is None:
+            latest[key] = entry
+            continue
+        older = (entry.epoch, entry.version) < (held.epoch, held.version)
+        same = (entry.epoch, entry.version) == (held.epoch, held.version)
+        counts[entry.system, entry.entity, "duplicate" if same else "older"] += 1
+        if not older and not same:
+            latest[key] = entry
+    return latest
+
+
+class Merger:
+    """Merges batches of `lienthong.in` into the hub."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self.settings = settings
+        self.connection = connection
+        self.authority = Authority(settings)
+        self._ids = hub.Ids()
+        self._static: dict[tuple[str, str, int], bool] = {}
+
+    def merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]]) -> Batch:
+        """Merge the messages and move the offsets, all or nothing; raises `FencedError` when another process was faster."""
+        entries, batch = read_messages(messages)
+        with transaction(self.connection) as cursor:
+            hub.move_offsets(cursor, moves)
+            latest = newest([*entries, *steps.events(cursor, batch.notes)], batch.counts)
+            known = self._known(cursor, latest, batch.notes)
+            self._complete_sets(cursor, batch, latest, known)
+            batch.items = self._items(latest, known, batch)
+            self._identify(cursor, batch, known)
+            self._store(cursor, batch)
+            parked.from_batch(cursor, batch)
+            hub.count(cursor, batch.counts)
+        return batch
+
+    # ------------------------------------------------------------ what is known already
+    def _known(self, cursor: Cursor, latest: Mapping[Key, Entry], notes: Iterable[Note]) -> dict[Key, Known]:
+        keys = dict.fromkeys(latest)
+        for (system, entity, _), entry in latest.items():
+            if entry.parent is not None:
+                keys.setdefault((system, _parent_entity(entity), entry.parent))
+        return hub.existing(cursor, list(keys))
+
+    def _complete_sets(self, cursor: Cursor, batch: Batch, latest: dict[Key, Entry], known: dict[Key, Known]) -> None:
+        """A set names all children of a root: contributions under it that are not named are gone at the source."""
+        for note in batch.notes:
+            if note.header.kind != "set":
+                continue
+            head, root = note.header, note.content["root"]
+            there = set(note.content["keys"])
+            had = rows(
+                cursor,
+                "SELECT local_key FROM hub.contribution WHERE system = %s AND entity = %s AND parent_key = %s AND op = 's'",
+                [head.system, head.entity, root],
+            )
+            for (key,) in had:
+                full = (head.system, head.entity, key)
+                if key not in there and full not in latest:
+                    latest[full] = Entry(
+                        head.system, head.entity, key, DELETE, head.epoch, head.version, 0, 0, b"", root, None, False, None, head.at
+                    )
+                    batch.counts[head.system, head.entity, "captured"] += 1
+            missing = [key for key in latest if key not in known]
+            known.update(hub.existing(cursor, missing))
+
+    def _items(self, latest: Mapping[Key, Entry], known: Mapping[Key, Known], batch: Batch) -> list[Item]:
+        items = []
+        for key, entry in latest.items():
+            had = known.get(key)
+            if had is not None and had.op != "p" and (entry.epoch, entry.version) <= (had.epoch, had.version):
+                same = (entry.epoch, entry.version) == (had.epoch, had.version)
+                batch.counts[entry.system, entry.entity, "duplicate" if same else "older"] += 1
+                continue
+            values = entry.values() if entry.op == STATE else {}
+            items.append(Item(entry, had, _own_values(entry, had, values) if entry.edited is not None else values))
+        return items
+
+    # ------------------------------------------------------------ identity
+    def _identify(self, cursor: Cursor, batch: Batch, known: dict[Key, Known]) -> None:
+        """Give every item its record, parents before children."""
+        seen: dict[Key, Item] = {}
+        roots = [item for item in batch.items if item.entry.parent is None]
+        self._assign(cursor, roots, batch, seen)
+        children = [item for item in batch.items if item.entry.parent is not None]
+        promised: dict[Key, int] = {}
+        for item in children:
+            item.parent = self._parent(cursor, item, seen, known, promised)
+        self._assign(cursor, children, batch, seen)
+        hub.put_contributions(cursor, [_promise(key, record) for key, record in promised.items()])
+
+    def _parent(self, cursor: Cursor, item: Item, seen: Mapping[Key, Item], known: Mapping[Key, Known], promised: dict[Key, int]) -> int:
+        key = (item.entry.system, _parent_entity(item.entry.entity), item.entry.parent or "")
+        if key in seen:
+            return seen[key].record
+        if key in known:
+            return known[key].record
+        if key not in promised:
+            promised[key] = self._ids.draw(cursor)  # the child came first: its parent will find its place here
+        return promised[key]
+
+    def _assign(self, cursor: Cursor, items: Sequence[Item], batch: Batch, seen: dict[Key, Item]) -> None:
+        wanted: dict[str, int] = {}
+        held: dict[str, Item] = {}
+        contested: list[tuple[Item, int]] = []
+        for item in items:
+            seen[item.key] = item
+            entry = item.entry
+            if item.known is not None:
+                item.record = item.known.record
+            elif entry.record is not None:
+                item.record = entry.record
+            item.claim = claim_of(entry.entity, item.values, item.parent) if entry.op == STATE else _claim_before(item)
+            if not item.record:
+                item.record, item.fresh = self._ids.draw(cursor), True
+            if item.claim is None or (item.known is not None and item.known.claim == item.claim):
+                continue
+            if item.claim in held:
+                contested.append((item, held[item.claim].record))
+                continue
+            held[item.claim] = item
+            wanted[item.claim] = item.record
+        taken = hub.claim(cursor, wanted)
+        contested = [(item, taken.get(item.claim or "", holder)) for item, holder in contested]
+        contested += [(held[claim], holder) for claim, holder in taken.items()]
+        if contested:
+            links.settle(cursor, contested, batch, agree)
+
+    # ------------------------------------------------------------ contributions, fold, golden records
+    def _store(self, cursor: Cursor, batch: Batch) -> None:
+        by_record: dict[int, list[Item]] = defaultdict(list)
+        for item in batch.items:
+            by_record[item.record].append(item)
+        old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)])
+        for record in [r for r, row in old.items() if row.merged_into is not None]:
+            links.follow(cursor, record, by_record, old)
+        stored = hub.put_contributions(cursor, [_contribution(item) for item in batch.items])
+        if stored != len(batch.items):
+            raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
+        others = self._others(cursor, by_record, old)
+        routing = self._routing(cursor, batch.items)
+        golden, changed, history = [], [], []
+        for record, items in by_record.items():
+            before = old.get(record)
+            folded, sole = self._fold(items, before, others.get(record, []), routing.get(items[0].parent or 0))
+            at = max(item.entry.at for item in items)
+            self._corrections(cursor, batch, items, folded, changed)
+            outcome = "merged"
+            if before is not None and before.version and (before.body, before.deleted, before.parent) == (
+                folded.values, folded.deleted, items[0].parent if items[0].parent is not None else before.parent
+            ) and before.who == (None if sole else folded.who):
+                outcome = "unchanged"
+            else:
+                parent = items[0].parent if items[0].parent is not None or before is None else before.parent
+                golden.append(_golden_row(record, items[0].entry.entity, parent, folded, sole, before))
+                changed.append((record, 0, None, at))
+                if before is not None and before.version:
+                    history.append(_history_row(record, before, folded, items[-1].entry.system))
+            for item in items:
+                batch.counts[item.entry.system, item.entry.entity, outcome] += 1
+        hub.put_records(cursor, golden)
+        hub.put_history(cursor, history)
+        hub.note_changed(cursor, changed)
+
+    def _others(self, cursor: Cursor, by_record: Mapping[int, Sequence[Item]], old: Mapping[int, Row]) -> dict[int, list[Said]]:
+        """The stored contributions of the records that have more of them than this batch brings."""
+        wanted = []
+        for record, items in by_record.items():
+            systems = {item.entry.system for item in items}
+            before = old.get(record)
+            if before is not None and not (before.sole is not None and systems == {before.sole} and len(items) == 1):
+                wanted.append(record)
+            elif before is None and not all(item.fresh for item in items):
+                wanted.append(record)
+        out: dict[int, list[Said]] = defaultdict(list)
+        if wanted:
+            for system, entity, _key, record, _epoch, version, op, delivered, mask, nulls, body, *_ in hub.of_records(cursor, wanted):
+                values = frames.decode_body(entity, mask, nulls, bytes(body)) if op == "s" else {}
+                out[record].append(Said(system, version, values, op == "s", delivered))
+        return out
+
+    def _routing(self, cursor: Cursor, items: Iterable[Item]) -> dict[int, dict[str, Any]]:
+        """The routing group of the parents, for authority that names a role."""
+        parents = {item.parent for item in items if item.parent is not None and not self._is_static(item)}
+        fresh = {item.record: item.values for item in items if item.record in parents}
+        return {**hub.routing_of(cursor, [p for p in parents if p not in fresh]), **fresh}
+
+    def _is_static(self, item: Item) -> bool:
+        """Whether the system has a say in all it speaks about, whatever the date and the roles: then its word alone is the fold."""
+        key = (item.entry.system, item.entry.entity, item.entry.mask)
+        if key not in self._static:
+            self._static[key] = self.authority.always_has_say(*key)
+        return self._static[key]
+
+    def _fold(self, items: Sequence[Item], before: Row | None, others: list[Said], routing: Mapping[str, Any] | None) -> tuple[Golden, str | None]:
+        item = items[0]
+        if not others and len(items) == 1:
+            said = _said(item)
+            if item.entry.op == STATE and self._is_static(item):
+                return Golden(item.values, {}, False), item.entry.system
+            folded = fold(self.authority, item.entry.entity, [said], routing)
+            return folded, item.entry.system
+        folded = fold(self.authority, item.entry.entity, others or [_said(i) for i in items], routing)
+        systems = {s.system for s in others} or {i.entry.system for i in items}
+        return folded, next(iter(systems)) if len(systems) == 1 else None
+
+    def _corrections(
+        self, cursor: Cursor, batch: Batch, items: Sequence[Item], folded: Golden, changed: list[tuple[int, int, str | None, int]]
+    ) -> None:
+        """An edit of a field whose word another system has is kept as a request, and the golden value is sent back."""
+        for item in items:
+            entry = item.entry
+            asked = _asked(item, folded)
+            if asked:
+                hub.put_corrections(cursor, entry.system, entry.entity, item.record, entry.version, asked)
+                batch.counts[entry.system, entry.entity, "correction"] += len(asked)
+                changed.append((item.record, 0, entry.system, entry.at))
+
+
+def _asked(item: Item, folded: Golden) -> list[tuple[str, Any, Any, str | None]]:
+    entry = item.entry
+    if entry.op == DELETE:
+        owner = folded.who.get(RECORD)
+        return [(RECORD, None, None, owner)] if not folded.deleted and owner != entry.system else []
+    if not entry.edited:
+        return []
+    out = []
+    for name in frames.names_of(entry.entity, entry.edited):
+        owner = folded.who.get(schemas.field(entry.entity, name).group, entry.system if not folded.who else None)
+        if owner != entry.system and item.values.get(name) != folded.values.get(name):
+            out.append((name, item.values.get(name), folded.values.get(name), owner))
+    return out
+
+
+def _own_values(entry: Entry, had: Known | None, values: dict[str, Any]) -> dict[str, Any]:
+    """What the system says itself: fields it edited, and fields it has spoken about before. A merely delivered value is no word of its own (B4)."""
+    spoken = had.mask if had is not None and had.op == "s" else 0
+    keep = entry.mask & ((entry.edited or 0) | spoken)
+    bits = {f.name: 1 << f.index for f in schemas.fields(entry.entity)}
+    own = {name: value for name, value in values.items() if keep & bits[name]}
+    entry.mask = keep
+    entry.nulls, entry.body = frames.encode_body(entry.entity, own, bits, keep)
+    return own
+
+
+def _said(item: Item) -> Said:
+    return Said(item.entry.system, item.entry.version, item.values, item.entry.op == STATE, item.entry.delivered)
+
+
+def _claim_before(item: Item) -> str | None:
+    return item.known.claim if item.known is not None else None
+
+
+def _parent_entity(_entity: str) -> str:
+    return "dossier"
+
+
+def _promise(key: Key, record: int) -> tuple[Any, ...]:
+    return (*key, record, 0, 0, "p", False, 0, 0, b"", None, None, 0)
+
+
+def _contribution(item: Item) -> tuple[Any, ...]:
+    entry = item.entry
+    delivered = entry.delivered or (entry.op == DELETE and item.known is not None and item.known.delivered)
+    return (
+        entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, "s" if entry.op == STATE else "d", delivered,
+        entry.mask, entry.nulls, entry.body, item.claim, entry.parent, entry.at,
+    )
+
+
+def _golden_row(record: int, entity: str, parent: int | None, folded: Golden, sole: str | None, before: Row | None) -> tuple[Any, ...]:
+    version = before.version + 1 if before is not None else 1
+    who = None if sole is not None else orjson.dumps(folded.who).decode()
+    return record, entity, parent, folded.deleted, sole, version, orjson.dumps(folded.values).decode(), who
+
+
+def _history_row(record: int, before: Row, folded: Golden, system: str) -> tuple[Any, ...]:
+    changed = {name: value for name, value in before.body.items() if folded.values.get(name) != value}
+    changed |= {name: None for name in folded.values.keys() - before.body.keys()}
+    return record, before.version, system, orjson.dumps(changed).decode(), orjson.dumps(before.who).decode()

@@ -1,0 +1,102 @@
+"""Records that could not be processed: kept with reason, position and payload, closed by a later good state."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from connectors.postgres import Connection, Cursor, rows, transaction
+
+if TYPE_CHECKING:
+    from lienthong.merge import Batch
+
+_PUT = """
+INSERT INTO hub.parked (system, entity, local_key, kind, field, reason, message, topic, partition, "offset", version, payload)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_CLOSE = """
+UPDATE hub.parked p SET state = 'closed', closed_at = clock_timestamp()
+FROM (SELECT unnest(%s::text[]) AS system, unnest(%s::text[]) AS entity, unnest(%s::text[]) AS local_key) d
+WHERE p.state = 'open' AND p.kind = 'refused' AND (p.system, p.entity, p.local_key) = (d.system, d.entity, d.local_key)
+"""
+
+
+def from_batch(cursor: Cursor, batch: Batch) -> None:
+    """Park what the batch brought refused or damaged; close what a good state has cured."""
+    _close_cured(cursor, batch)
+    for note in batch.notes:
+        if note.header.kind == "refused":
+            _park_refused(cursor, batch, note.header.system, note.header.entity, note.header.version, note.content)
+        elif note.header.kind == "step" and note.content["status"] is None:
+            content = {"key": note.content["root"], "field": "status", "reason": note.content.get("reason", "missing"), "payload": ""}
+            content["message"] = "a status step: " + note.content["problem"]
+            _park_refused(cursor, batch, note.header.system, note.header.entity, note.header.version, content)
+        elif note.header.kind == "overwritten":
+            _keep_overwritten(cursor, batch, note.header.system, note.content)
+    for message, why in batch.damaged:
+        text = f"a frame that cannot be opened: {why}; reload the system it came from, or replay the parked bytes"
+        cursor.execute(
+            _PUT, ["?", "?", None, "damaged", None, "damaged", text, message.topic, message.partition, message.offset, None, message.value]
+        )
+        batch.counts["?", "?", "damaged"] += 1
+
+
+def _park_refused(cursor: Cursor, batch: Batch, system: str, entity: str, version: int, content: dict[str, Any]) -> None:
+    batch.counts[system, entity, "captured"] += 1
+    cursor.execute(
+        """SELECT id FROM hub.parked WHERE state = 'open' AND kind = 'refused' AND (system, entity, local_key) = (%s, %s, %s)
+           ORDER BY version DESC LIMIT 1 FOR UPDATE""",
+        [system, entity, content["key"]],
+    )
+    before = cursor.fetchone()
+    payload = base64.b64decode(content["payload"])
+    if before is None:
+        cursor.execute(
+            _PUT,
+            [system, entity, content["key"], "refused", content["field"], content["reason"], content["message"], None, None, None, version, payload],
+        )
+        batch.counts[system, entity, "refused"] += 1
+        return
+    cursor.execute(
+        "UPDATE hub.parked SET field = %s, reason = %s, message = %s, payload = %s, version = %s WHERE id = %s AND version < %s",
+        [content["field"], content["reason"], content["message"], payload, version, before[0], version],
+    )
+    batch.counts[system, entity, "refused" if cursor.rowcount else "duplicate"] += 1
+
+
+def _keep_overwritten(cursor: Cursor, batch: Batch, system: str, content: dict[str, Any]) -> None:
+    """The applier overwrote a local edit: it becomes a correction request, whether or not capture has seen the edit (B5)."""
+    if content["base"] is None:
+        batch.counts[system, content["entity"], "adopted_over"] += 1  # first write over a row that was there before us: no edit
+        return
+    cursor.execute(
+        """INSERT INTO hub.correction (system, entity, record, field, asked, golden, owner, version)
+           VALUES (%s, %s, %s, %s, %s, %s, NULL, %s) ON CONFLICT DO NOTHING""",
+        [system, content["entity"], content["record"], content["field"], content["was"], content["written"], content["version"]],
+    )
+    batch.counts[system, content["entity"], "correction"] += cursor.rowcount
+
+
+def _close_cured(cursor: Cursor, batch: Batch) -> None:
+    if not batch.items or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind = 'refused' LIMIT 1"):
+        return
+    keys = [item.key for item in batch.items]
+    cursor.execute(_CLOSE, [[k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]])
+    if cursor.rowcount:
+        batch.counts["*", "*", "cured"] += cursor.rowcount
+
+
+def listing(
+    connection: Connection, *, system: str | None = None, entity: str | None = None, reason: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Open parked records, oldest first, without their payload."""
+    names = ("id", "system", "entity", "local_key", "kind", "field", "reason", "message", "topic", "partition", "offset", "version", "parked_at")
+    columns = ", ".join(f'"{name}"' for name in names)
+    with transaction(connection) as cursor:
+        found = rows(
+            cursor,
+            f"""SELECT {columns} FROM hub.parked WHERE state = 'open' AND (%(s)s IS NULL OR system = %(s)s)
+                AND (%(e)s IS NULL OR entity = %(e)s) AND (%(r)s IS NULL OR reason = %(r)s) ORDER BY id LIMIT %(n)s""",  # noqa: S608
+            {"s": system, "e": entity, "r": reason, "n": limit},
+        )
+    return [dict(zip(names, row, strict=True)) for row in found]

@@ -1,0 +1,43 @@
+"""Payloads of refused and parked records: encrypted with a key from the environment where one is configured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from lienthong.errors import ConfigError
+
+KEY_NAME = "LIENTHONG_PARKED_KEY"
+_PLAIN, _SEALED = b"\x00", b"\x01"
+
+
+class Vault:
+    """Seals and opens payloads; without a key they are stored plain, behind the hub's access rights alone."""
+
+    def __init__(self, key: str | None) -> None:
+        try:
+            self._fernet = Fernet(key.encode()) if key else None
+        except ValueError:
+            raise ConfigError(f"{KEY_NAME} is not a Fernet key: make one with `lienthong config parked-key`") from None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Vault:
+        """With the key named `LIENTHONG_PARKED_KEY`, if it is set."""
+        return cls(environment.get(KEY_NAME))
+
+    def seal(self, payload: bytes) -> bytes:
+        """The stored form of a payload."""
+        return _SEALED + self._fernet.encrypt(payload) if self._fernet else _PLAIN + payload
+
+    def open(self, stored: bytes) -> bytes:
+        """The payload; raises `ConfigError` when the key is missing or another one."""
+        if stored[:1] == _PLAIN:
+            return stored[1:]
+        if self._fernet is None:
+            raise ConfigError(f"this payload is encrypted: set {KEY_NAME}")
+        try:
+            return self._fernet.decrypt(stored[1:])
+        except InvalidToken:
+            raise ConfigError(f"this payload was encrypted with another {KEY_NAME}") from None
