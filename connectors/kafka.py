@@ -14,7 +14,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsEr
 
 from connectors.errors import FatalError, FencedError, TransientError
 
-logging.getLogger("kafka").setLevel(logging.ERROR)
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every retry; our own lines say what matters
 
 MESSAGE_BYTES_MAX = 900_000  # below the broker's and the client's default of 1 MiB (protocol R7)
 
@@ -185,6 +185,14 @@ class Consumer:
             position = self._consumer.position(tp, timeout_ms=1000)
         return high is not None and position is not None and position >= high
 
+    def pause(self, topic: str, partition: int) -> None:
+        """Fetch no more of a partition until `resume`."""
+        self._consumer.pause(TopicPartition(topic, partition))
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Fetch a paused partition again."""
+        self._consumer.resume(TopicPartition(topic, partition))
+
     def commit_hint(self, offsets: dict[tuple[str, int], int]) -> None:
         """Tell Kafka where we are, for lag tools only; our own position lives in the target database."""
         from kafka.structs import OffsetAndMetadata
@@ -236,3 +244,23 @@ class Admin:
         """Close the connections."""
         with contextlib.suppress(KafkaError, OSError):
             self._admin.close()
+
+
+class Ends:
+    """The ends of topics: the offset after the last message of each partition."""
+
+    def __init__(self, bootstrap: str) -> None:
+        with errors_translated():
+            self._consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), group_id=None, enable_auto_commit=False)
+
+    def of(self, topic: str) -> dict[int, int]:
+        """Partition -> end offset; empty when the topic does not exist."""
+        with errors_translated():
+            partitions = self._consumer.partitions_for_topic(topic) or set()
+            ends = self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
+        return {tp.partition: end for tp, end in ends.items()}
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(KafkaError, OSError):
+            self._consumer.close(autocommit=False)

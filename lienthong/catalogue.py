@@ -20,6 +20,8 @@ SELECT current_setting('server_version_num')::int, current_setting('server_encod
        (SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND slot_name LIKE 'lienthong%'),
        (SELECT coalesce(array_agg(slot_name::text), '{}') FROM pg_replication_slots
         WHERE database = current_database() AND slot_name LIKE 'lienthong%' AND two_phase),
+       (SELECT coalesce(array_agg(slot_name::text), '{}') FROM pg_replication_slots
+        WHERE database = current_database() AND slot_name LIKE 'lienthong%' AND wal_status = 'lost'),
        (SELECT system_identifier FROM pg_control_system())
 FROM pg_roles r WHERE r.rolname = current_user
 """
@@ -101,6 +103,7 @@ class Server:
     wal_keep_mb: int
     own_slots: int
     two_phase_slots: tuple[str, ...]
+    lost_slots: tuple[str, ...]
     identity: int
 
 
@@ -161,8 +164,11 @@ def read_server(cursor: Cursor) -> Server:
     """The server's version, settings and our rights."""
     found = one(cursor, SERVER)
     assert found is not None
-    *plain, two_phase, identity = found
-    return Server(*plain, tuple(two_phase), identity)
+    return Server(*_frozen(found))
+
+
+def _frozen(values: Iterable[Any]) -> list[Any]:
+    return [tuple(value) if isinstance(value, list) else value for value in values]
 
 
 def read_catalogue(cursor: Cursor, wanted: Iterable[str], server: Server) -> Catalogue:
@@ -191,8 +197,8 @@ def _read_ours(cursor: Cursor) -> Ours | None:
 
 def _fill(cursor: Cursor, by_oid: dict[int, Table], server: Server) -> None:
     oids: list[Any] = [list(by_oid)]
-    for oid, name, *rest, labels in rows(cursor, COLUMNS, oids):
-        by_oid[oid].columns[name] = Column(*rest, tuple(labels))
+    for oid, name, *rest in rows(cursor, COLUMNS, oids):
+        by_oid[oid].columns[name] = Column(*_frozen(rest))
     for oid, is_primary, is_identity, columns in rows(cursor, INDEXES, oids):
         table = by_oid[oid]
         table.unique.append(frozenset(columns))

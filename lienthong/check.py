@@ -137,6 +137,7 @@ def _reading(dsn: str) -> Iterator[Cursor]:
     try:
         if connection.server_version < VERSION_MIN:
             raise ConfigError(f"PostgreSQL {connection.server_version // 10000} is too old; 14 or later is needed")
+        connection.set_client_encoding("UTF8")  # a SQL_ASCII database would else refuse names with accents
         with transaction(connection) as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")
             yield cursor
@@ -179,6 +180,9 @@ def _log(against: Against, server: Server) -> Iterator[Problem]:
         yield against.problem(
             "capture", "CHK-SLOT", f"slot {slot} has two_phase on: rows would come before their commit", hint
         )
+    for slot in server.lost_slots:
+        hint = f"SELECT pg_drop_replication_slot('{slot}'); then lienthong load {against.system}"
+        yield against.problem("capture", "CHK-SLOT", f"slot {slot} was invalidated: changes were missed", hint)
     if server.wal_keep_mb < 0:
         hint = "ALTER SYSTEM SET max_slot_wal_keep_size = '20GB'; then SELECT pg_reload_conf();"
         message = "max_slot_wal_keep_size is not set: while we are away, our slot could fill the server's disk"

@@ -250,7 +250,7 @@ def _placed(model: type[BaseModel], document: Document, item: Mapping[str, Any])
         names = _keys_of(model, path[:-1])
         hint = did_you_mean(path[-1], names) or f"known here: {listed(sorted(names))}"
         return document.problem(path, "CFG-UNKNOWN", "unknown key", hint), (path, kind)
-    message, hint = _in_words(item, document.at(path))
+    message, hint = _in_words(item, path[-1] if last == "[key]" else document.at(path))
     return document.problem(path, "CFG-VALUE", message, hint), (path, "value")
 
 

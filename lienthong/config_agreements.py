@@ -86,21 +86,18 @@ def _rules(config: Config, path: Path_, rules: tuple[Rule, ...]) -> Iterator[Pro
                 "the rules must be in order of `valid_from`, each later than the one before",
             )
         for position, entry in enumerate(rule.order):
-            place = (*here, "order", position)
-            yield from _order_entry(config, place if place in document.places else (*here, "order"), entry)
+            place: Path_ = (*here, "order", position)
+            place = place if place in document.places else (*here, "order")
+            yield from _order_entry(config, place, entry)
             if path[-1] == "routing" and entry in ROLES:
-                yield document.problem(
-                    place,
-                    "CFG-ORDER",
-                    f"routing says who {entry} is, so it cannot be decided by it",
-                    "name a system or a kind",
-                )
+                message = f"routing says who {entry} is, so it cannot be decided by it"
+                yield document.problem(place, "CFG-ORDER", message, "name a system or a kind")
 
 
 def _order_entry(config: Config, path: Path_, entry: str) -> Iterator[Problem]:
     names = config.system_names()
     known: tuple[str, ...] = (*names, *ROLES, *(f"kind:{kind}" for kind in KINDS))
-    if entry not in known:
+    if names and entry not in known:
         hint = did_you_mean(entry, known) or "name a system, kind:KIND, @processing or @receiving"
         yield config.authority_file.problem(path, "CFG-ORDER", f"there is no system {entry}", hint)
 
@@ -130,7 +127,7 @@ def _contracts(config: Config) -> Iterator[Problem]:
     holders: dict[str, str] = {}
     for name, contract in config.contracts.items():
         path: Path_ = ("contracts", name)
-        if contract.system not in names:
+        if names and contract.system not in names:
             yield document.problem(
                 (*path, "system"),
                 "CFG-SYSTEM",

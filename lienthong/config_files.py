@@ -162,7 +162,7 @@ class _Builder:
         )
 
     def _scalar(self, node: Node, path: Path_) -> object:
-        if node.style is None:
+        if isinstance(node, ScalarNode) and node.style is None:
             self.document.unquoted.add(path)
             if _loses_zeros(node):
                 place = dotted(path).removesuffix(".?")

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import schemas
 from lienthong.config_files import Document, Path_
+from lienthong.layout import table_parts
 from lienthong.problems import Problem, did_you_mean, listed
 from lienthong.settings import EntityMap, FieldMap
 
@@ -54,6 +55,7 @@ def profile_problems(document: Document, entities: dict[str, EntityMap]) -> Iter
         if entity not in schemas.ENTITIES:
             hint = did_you_mean(entity, schemas.ENTITIES) or f"there are: {listed(tuple(schemas.ENTITIES))}"
             yield document.problem(("entities", entity), "CFG-ENTITY", f"there is no entity {entity}", hint)
+    yield from _spelling(document, entities)
     for entity, mapping in entities.items():
         if entity in schemas.ENTITIES:
             for check in ENTITY_CHECKS:
@@ -86,7 +88,7 @@ def _field_path(document: Document, entity: str, name: str) -> Path_:
 
 
 def _one_field(document: Document, path: Path_, entity: str, name: str, spec: FieldMap) -> Iterator[Problem]:
-    yield from _reader(document, (*path, "read"), spec.read)
+    yield from _reader(document, (*path, "read"), spec, field_type(entity, name))
     yield from _zone(document, (*path, "zone"), spec.zone)
     for local, unified in (spec.values or {}).items():
         yield from _word(document, (*path, "values", local), (entity, name), unified)
@@ -101,12 +103,37 @@ def _one_field(document: Document, path: Path_, entity: str, name: str, spec: Fi
             yield document.problem((*path, "on"), "CFG-FIELD", f"{entity} has no date field {spec.on}", hint)
 
 
-def _reader(document: Document, path: Path_, name: str | None) -> Iterator[Problem]:
+def _reader(document: Document, path: Path_, spec: FieldMap, kind: str) -> Iterator[Problem]:
     from lienthong.readers import READERS  # readers use the register of units; it is read when first needed
 
-    if name is not None and name not in READERS:
-        hint = did_you_mean(name, READERS) or f"there are: {listed(sorted(READERS))}"
-        yield document.problem(path, "CFG-READER", f"there is no reader {name}", hint)
+    if spec.read is None:
+        return
+    fitting = sorted(name for name, reader in READERS.items() if kind in reader.types)
+    if spec.read not in READERS:
+        hint = did_you_mean(spec.read, READERS) or f"for this field there are: {listed(fitting)}"
+        yield document.problem(path, "CFG-READER", f"there is no reader {spec.read}", hint)
+    elif spec.values is None and spec.read not in fitting:
+        message = f"the reader {spec.read} gives {' or '.join(READERS[spec.read].types)}, the field holds {kind}"
+        yield document.problem(path, "CFG-READER", message, f"for this field there are: {listed(fitting)}")
+
+
+def _spelling(document: Document, entities: dict[str, EntityMap]) -> Iterator[Problem]:
+    """One table is written one way: capture tells tables apart by how they are written."""
+    first: dict[tuple[str, str], str] = {}
+    for entity, mapping in entities.items():
+        places: list[tuple[Path_, str]] = [(("entities", entity, "table"), mapping.table)]
+        places += [(("entities", entity, "parts", name, "table"), part.table) for name, part in mapping.parts.items()]
+        for path, table in places:
+            if table.count('"') % 2:
+                yield document.problem(
+                    path, "CFG-TABLE", "a quote is not closed", "write '\"name\"' or 'schema.\"name\"'"
+                )
+                continue
+            spelled = first.setdefault(table_parts(table), table)
+            if spelled != table:
+                yield document.problem(
+                    path, "CFG-TABLE", f"the same table is written {spelled} elsewhere", "write it one way"
+                )
 
 
 def _zone(document: Document, path: Path_, name: object) -> Iterator[Problem]:

@@ -77,7 +77,8 @@ def ddl_for(system: str, settings: Settings) -> str:
     sections = [
         HEADER.format(system=system, profile=party.profile, capture=party.capture, privilege=privilege),
         (files("lienthong") / TARGET).read_text("utf-8"),
-        *({"wal": _publication, "outbox": _triggers}[party.capture](profile) if party.capture != "none" else ()),
+        *(_triggers(profile) if party.capture == "outbox" else _no_triggers(profile)),
+        *(_publication(profile) if party.capture == "wal" else ()),
         *_grants(profile, role, writes=party.apply),
     ]
     if party.capture == "wal":
@@ -100,6 +101,15 @@ def _triggers(profile: Profile) -> list[str]:
                 f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {trigger};"
             )
     return out
+
+
+def _no_triggers(profile: Profile) -> list[str]:
+    """Triggers of an earlier capture form would fill a list that nobody reads."""
+    return [
+        f"DROP TRIGGER IF EXISTS {trigger} ON {quoted(table)};"
+        for table in trigger_arguments(profile)
+        for trigger in (TRIGGER, TRUNCATE_TRIGGER)
+    ]
 
 
 def _publication(profile: Profile) -> list[str]:

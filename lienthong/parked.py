@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from connectors.postgres import Connection, Cursor, rows, transaction
+from connectors.postgres import Connection, Cursor, connect, rows, transaction
+from lienthong.errors import TransientError
+from lienthong.settings import Settings
 
 if TYPE_CHECKING:
     from lienthong.merge import Batch
@@ -100,3 +102,38 @@ def listing(
             {"s": system, "e": entity, "r": reason, "n": limit},
         )
     return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def at_targets(
+    settings: Settings, *, system: str | None = None, entity: str | None = None, reason: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Records that a target's own rules refused, from its `lienthong.parked`; a target that is away is skipped and said so."""
+    found: list[dict[str, Any]] = []
+    for name, party in settings.systems.items():
+        if (system is not None and name != system) or not party.apply or settings.contract_of(name) is None:
+            continue
+        try:
+            connection = connect(party.dsn, application_name="lienthong parked", connect_timeout_seconds=3)
+        except TransientError as error:
+            found.append(_unreachable(name, str(error)))
+            continue
+        with transaction(connection) as cursor:
+            found += [
+                dict(zip(_AT_TARGET, (number, name, *rest), strict=True))
+                for number, *rest in rows(
+                    cursor,
+                    """SELECT id, entity, record::text, 'apply', field, reason, message, topic, partition, "offset", version, at
+                       FROM lienthong.parked WHERE state = 'parked' AND (%(e)s IS NULL OR entity = %(e)s)
+                       AND (%(r)s IS NULL OR reason = %(r)s) ORDER BY id LIMIT %(n)s""",
+                    {"e": entity, "r": reason, "n": limit},
+                )
+            ]
+        connection.close()
+    return found
+
+
+_AT_TARGET = ("id", "system", "entity", "local_key", "kind", "field", "reason", "message", "topic", "partition", "offset", "version", "parked_at")
+
+
+def _unreachable(system: str, why: str) -> dict[str, Any]:
+    return dict.fromkeys(_AT_TARGET) | {"system": system, "kind": "unreachable", "reason": "unreachable", "message": why}

@@ -101,6 +101,9 @@ class Line:
         """Where a new source starts."""
         raise NotImplementedError
 
+    def forget_position(self) -> None:
+        """Let go of what held the resume point, before a new life of the source begins."""
+
     def resume(self, stored: state.Stored) -> None:
         """Go on from the stored position."""
         raise NotImplementedError

@@ -54,6 +54,16 @@ def create(connection: Connection, system: str, position: str, identity: str) ->
         )
 
 
+def new_epoch(connection: Connection, system: str, position: str, identity: str) -> None:
+    """A source begins again: everything it says from now on wins over what it said before."""
+    with transaction(connection) as cursor:
+        cursor.execute(
+            """UPDATE hub.capture_state SET epoch = epoch + 1, drawn = greatest(drawn + 1, %(now)s), finished = greatest(drawn + 1, %(now)s),
+               position = %(position)s, identity = %(identity)s, lease_until = '-infinity' WHERE system = %(system)s""",
+            {"now": int(time.time() * 1000), "position": position, "identity": identity, "system": system},
+        )
+
+
 class Numbers:
     """Reading numbers of one source: drawn in the hub before each snapshot, in blocks, never reused (protocol B2).
 

@@ -42,6 +42,15 @@ class WalLine(Line):
                 cursor.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
         return f"slot {slot}"
 
+    def forget_position(self) -> None:
+        """Drop the slot, which is lost or stands in another past."""
+        assert self.connection is not None
+        with transaction(self.connection) as cursor:
+            cursor.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s AND NOT active",
+                [slot_name(self.system)],
+            )
+
     def resume(self, stored: state.Stored) -> None:
         """Open the stream where the slot stands; a slot that is gone or was invalidated stops the line."""
         slot = slot_name(self.system)

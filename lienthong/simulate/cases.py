@@ -16,7 +16,7 @@ TODAY = datetime(2026, 11, 16, 8, 0, tzinfo=VIETNAM)
 ONE_CITY = datetime(2025, 7, 2, 8, 0, tzinfo=VIETNAM)
 OLDEST = datetime(2024, 3, 4, 8, 0, tzinfo=VIETNAM)
 PORTAL_COUNTER, ONE_STOP_COUNTER, JUSTICE = "H29.99", "H29.01", "H29.15"
-# Agencies of the districts that ended on 2025-07-01 still stand in old dossiers. Like all agency ids here they are invented.
+# Agencies of districts that ended on 2025-07-01 still stand in old dossiers. All agency ids here are invented.
 CLOSED = {"26737": "H29.21", "26740": "H29.21", "27232": "H29.31"}
 
 PATHS = ((1,), (1, 3), (1, 2), (1, 2, 4), (1, 2, 4, 5), (1, 2, 4, 5, 4), (1, 2, 4, 6), (1, 2, 4, 8), (1, 2, 7),
@@ -31,15 +31,16 @@ _COMMENTS = ("Rất hài lòng", "Hài lòng", "Chờ hơi lâu", "Cán bộ t�
 class Cases:
     """Makes dossiers; the same random state gives the same ones, and no code twice unless asked."""
 
-    def __init__(self, random: Random, people: People) -> None:
+    def __init__(self, random: Random, people: People, *, first_number: int = 0) -> None:
         self._random = random
         self._people = people
+        self._first = first_number
         self._numbers: dict[str, int] = {}
 
     # -------------------------------------------------------- codes
     def next_number(self, series: str) -> int:
         """The next number of a series of codes."""
-        self._numbers[series] = self._numbers.get(series, 0) + 1
+        self._numbers[series] = self._numbers.get(series, self._first) + 1
         return self._numbers[series]
 
     def national(self, on: datetime, *, series: str = "G22.99") -> str:
@@ -49,10 +50,11 @@ class Cases:
     def desk_code(self, agency: str, on: datetime) -> str:
         """A code of a counter; for dossiers before the merger in one of the older forms."""
         day = on.astimezone(VIETNAM)
-        number = self.next_number(agency)
         if day.date() >= date(2025, 7, 1):
-            return f"{agency}-{day:%y%m%d}-{number:04d}"
-        forms = (f"000.00.{number % 40:02d}.H29-{day:%y%m%d}-{number:04d}", f"{agency}.{number % 9:02d}-{day:%y%m%d}-{number:04d}",
+            return f"{agency}-{day:%y%m%d}-{self.next_number(agency):04d}"
+        number = self.next_number("closed agencies")
+        forms = (f"000.00.{number % 40:02d}.H29-{day:%y%m%d}-{number:04d}",
+            f"{agency}.{number % 9:02d}-{day:%y%m%d}-{number:04d}",
                  f"{agency}-{day:%Y%m%d}-{number:07d}")  # fmt: skip
         return forms[number % 3]
 
@@ -62,19 +64,23 @@ class Cases:
         moment = on or self._moment(TODAY - timedelta(days=25), TODAY)
         return self._dossier(ward=ward, counter=PORTAL_COUNTER, on=moment, path=(1,), channel=2, national=True)
 
-    def from_desk(self, *, ward: str, processing: str | None = None, old: bool = False) -> Dossier:
+    def from_desk(
+        self, *, ward: str, processing: str | None = None, old: bool = False, on: datetime | None = None
+    ) -> Dossier:
         """Handed in at a ward's desk, for this ward or (any counter of the city will do) for another one."""
         unit = WARDS[ward]
-        moment = self._moment(OLDEST, ONE_CITY - timedelta(days=5)) if old else self._moment(ONE_CITY, TODAY)
-        path = (1,) if processing else self._path(old=old)
+        moment = on or (self._moment(OLDEST, ONE_CITY - timedelta(days=5)) if old else self._moment(ONE_CITY, TODAY))
+        path = (1,) if processing or on else self._path(old=old)
         return self._dossier(
-            ward=processing or ward, counter=CLOSED[unit] if old else f"H29.{unit}", on=moment, path=path, channel=1, national=False
+            ward=processing or ward, counter=CLOSED[unit] if old else f"H29.{unit}", on=moment, path=path, channel=1,
+            national=False
         )
 
     def from_department(self) -> Dossier:
         """Handed in at the department of justice itself."""
         moment = self._moment(ONE_CITY, TODAY)
-        return self._dossier(ward=None, counter=JUSTICE, on=moment, path=self._path(old=False), channel=1, national=False)
+        return self._dossier(ward=None, counter=JUSTICE, on=moment, path=self._path(old=False), channel=1,
+            national=False)
 
     def from_one_stop(self) -> Dossier:
         """Handed in at the city's centre for the department of justice."""
@@ -82,9 +88,10 @@ class Cases:
         return self._dossier(ward=None, counter=ONE_STOP_COUNTER, on=moment, path=(1, 2), channel=1, national=False)
 
     def in_both(self, *, ward: str) -> tuple[Dossier, Dossier]:
-        """One dossier as the portal and as the ward know it: same national code, the ward further on, other small things."""
+        """One dossier as the portal and as the ward know it: the ward further on, and with a few other words."""
         moment = self._moment(ONE_CITY, TODAY - timedelta(days=20))
-        at_ward = self._dossier(ward=ward, counter=f"H29.{WARDS[ward]}", on=moment, path=self._path(old=False), channel=2, national=True)
+        at_ward = self._dossier(ward=ward, counter=f"H29.{WARDS[ward]}", on=moment, path=self._path(old=False),
+            channel=2, national=True)
         at_ward.local = self.desk_code(f"H29.{WARDS[ward]}", moment)
         at_portal = replace(
             at_ward, status=1, status_at=moment, due=None, finished=None, returned=None, handler=None, opinion=None,
@@ -99,7 +106,8 @@ class Cases:
         return at_portal, at_ward
 
     # -------------------------------------------------------- parts
-    def _dossier(self, *, ward: str | None, counter: str, on: datetime, path: tuple[int, ...], channel: int, national: bool) -> Dossier:
+    def _dossier(self, *, ward: str | None, counter: str, on: datetime, path: tuple[int, ...], channel: int,
+        national: bool) -> Dossier:
         random = self._random
         procedure = random.choice(WARD_PROCEDURES if ward else JUSTICE_PROCEDURES)
         unit = WARDS[ward] if ward else None
@@ -107,7 +115,8 @@ class Cases:
         dossier = Dossier(
             national=self.national(on) if national else None, local=None if national else self.desk_code(counter, on),
             procedure=procedure.code, title=procedure.name, channel=channel, submitted=on, received=None, due=None,
-            agency=agency, unit=code_of(random, unit, on) if unit else None, counter=counter, applicant=self._applicant(on),
+            agency=agency, unit=code_of(random, unit, on) if unit else None, counter=counter,
+            applicant=self._applicant(on),
             summary=f"{procedure.name} – hồ sơ của công dân", note=random.choice(_NOTES),
             papers=self.papers(procedure), total=procedure.fee, payment=1 if procedure.fee else 0,
             kind=random.choice((1, 1, 1, 1, 1, 2, 3, 4)),
@@ -131,7 +140,8 @@ class Cases:
     def fee(self, procedure: Procedure, paid: datetime | None) -> Fee:
         """The fee of a procedure."""
         method = self._random.choice(("tiền mặt", "chuyển khoản", "trực tuyến"))
-        return Fee(code=f"LP-{procedure.code[:8]}", name=f"Lệ phí {procedure.name}", amount=procedure.fee, method=method, paid=paid)
+        return Fee(code=f"LP-{procedure.code[:8]}", name=f"Lệ phí {procedure.name}", amount=procedure.fee,
+            method=method, paid=paid)
 
     def papers(self, procedure: Procedure) -> list[Paper]:
         """Some of the procedure's papers."""
@@ -142,7 +152,8 @@ class Cases:
             valid = TODAY.date() + timedelta(days=random.randrange(-200, 900)) if random.random() < 0.3 else None
             out.append(Paper(
                 code=code, name=name, copies=random.randrange(1, 4), digitised=random.random() < 0.8,
-                reused=random.random() < 0.2, link=f"https://kho.example.vn/{number:07d}.pdf", digest=digest, valid_until=valid,
+                reused=random.random() < 0.2, link=f"https://kho.example.vn/{number:07d}.pdf", digest=digest,
+                valid_until=valid,
             ))  # fmt: skip
         return out
 
@@ -184,6 +195,7 @@ def advance(dossier: Dossier, status: int, at: datetime, who: str, days: int) ->
         dossier.result = f"KQ-{dossier.local or dossier.national}"
     if status == 10:
         dossier.returned = at
-        dossier.result_link = f"https://kho.example.vn/kq/{hashlib.sha256((dossier.result or '').encode()).hexdigest()[:12]}.pdf"
+        name = hashlib.sha256((dossier.result or "").encode()).hexdigest()[:12]
+        dossier.result_link = f"https://kho.example.vn/kq/{name}.pdf"
         if dossier.total:
             dossier.payment, dossier.paid = 2, at

@@ -13,7 +13,7 @@ from random import Random
 from connectors.postgres import connect, copy_rows, transaction
 from lienthong.simulate.cases import ONE_CITY, TODAY, Cases
 from lienthong.simulate.catalogue import PROCEDURES
-from lienthong.simulate.layouts import Key
+from lienthong.simulate.layouts import Key, portal_procedure
 from lienthong.simulate.model import Dossier, Person, Row
 from lienthong.simulate.people import People, any_code, code_of
 from lienthong.simulate.spoiled import colliding, spoiled_dossiers, spoiled_people
@@ -39,28 +39,17 @@ def fill(dsns: Mapping[str, str], *, dossiers: int = 2000, seed: int = 1) -> Fil
     people = People(random)
     cases = Cases(random, people)
     filled = Filled()
-    with_writers: dict[str, _Writer] = {}
-    for system, dsn in dsns.items():
-        with_writers[system] = _Writer(system, dsn, filled)
-    with_writers["city-portal"].rows(row for p in PROCEDURES for row in _procedure(p))
+    writers = {system: _Writer(system, dsn, filled) for system, dsn in dsns.items()}
+    writers["city-portal"].rows(row for procedure in PROCEDURES for row in portal_procedure(procedure))
     filled.rows["city-portal", "procedure"] = len(PROCEDURES)
     for system, person in _people(random, people, int(dossiers * 0.6)):
-        with_writers[system].person(person)
+        writers[system].person(person)
     for system, dossier in _dossiers(random, cases, dossiers):
-        with_writers[system].dossier(dossier)
-    _spoil(with_writers, cases, people, max(1, dossiers // SPOILED_EVERY), filled)
-    for writer in with_writers.values():
+        writers[system].dossier(dossier)
+    _spoil(writers, cases, people, max(1, dossiers // SPOILED_EVERY), filled)
+    for writer in writers.values():
         writer.finish()
     return filled
-
-
-def _procedure(procedure: object) -> list[Row]:
-    from lienthong.simulate.layouts import PORTAL
-    from lienthong.simulate.model import Procedure
-
-    assert isinstance(procedure, Procedure)
-    assert PORTAL.procedure is not None
-    return PORTAL.procedure(procedure)
 
 
 # ------------------------------------------------------------------ who knows what
@@ -91,7 +80,8 @@ def _people(random: Random, people: People, count: int) -> Iterator[tuple[str, P
         ward = random.choice((*WARDS, None))
         unit = code_of(random, WARDS[ward], moved) if ward else any_code(random, moved)
         person = people.person(unit=unit, moved=moved)
-        homes = [name for name, chance in (("dept-justice", 0.6), ("city-portal", 0.3), ("one-stop", 0.1)) if random.random() < chance]
+        homes = [name for name, chance in (("dept-justice", 0.6), ("city-portal", 0.3), ("one-stop",
+            0.1)) if random.random() < chance]
         if ward and (random.random() < 0.7 or not homes):
             homes.append(ward)
         for home in homes or ["dept-justice"]:
@@ -105,7 +95,8 @@ def _as_known(random: Random, person: Person, system: str) -> Person:
     if system == "dept-justice":  # identity is its word, the rest is older
         return replace(person, phone="0900000000", reached=person.reached - timedelta(days=90))
     if system == "city-portal":
-        return replace(person, marital=person.marital, phone=f"07{random.randrange(10**8):08d}", reached=TODAY - timedelta(days=9))
+        return replace(person, marital=person.marital, phone=f"07{random.randrange(10**8):08d}",
+            reached=TODAY - timedelta(days=9))
     if system == "ward-binh-thoi" and person.birth:
         return replace(person, birth=person.birth[:4])
     return replace(person, address=f"{person.address}, tổ 5")
@@ -137,7 +128,8 @@ def _spoil(writers: Mapping[str, _Writer], cases: Cases, people: People, each: i
 ENTITY_OF_TABLE = {
     "tien_trinh": "dossier_event", "onestop.step": "dossier_event", "ho_tich.buoc": "dossier_event",
     "dossier_state_history": "dossier_event", "giay_to": "dossier_component", "onestop.paper": "dossier_component",
-    "ho_tich.giay_to": "dossier_component", "dossier_file": "dossier_component", 'quan_ly."Giấy tờ"': "dossier_component",
+    "ho_tich.giay_to": "dossier_component", "dossier_file": "dossier_component",
+    'quan_ly."Giấy tờ"': "dossier_component",
     "le_phi": "fee", "onestop.fee": "fee", "ho_tich.le_phi": "fee", "dossier_fee": "fee", 'quan_ly."Lệ phí"': "fee",
     "danh_gia": "evaluation",
 }  # fmt: skip
@@ -176,7 +168,8 @@ class _Writer:
     def finish(self) -> None:
         """Write what is left, and set the sequences behind what was written."""
         self._flush()
-        with closing(connect(self._dsn, application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
+        with closing(connect(self._dsn,
+            application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
             for entity, sequence in self._store.sequences.items():
                 cursor.execute(f"SELECT setval({sequence}, %s)", [max(1, self._keys[entity])])  # noqa: S608
 
@@ -188,7 +181,8 @@ class _Writer:
         return (JUSTICE_YEAR, number) if self._system == "dept-justice" else number
 
     def _flush(self) -> None:
-        with closing(connect(self._dsn, application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
+        with closing(connect(self._dsn,
+            application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
             for table, rows in self._tables.items():
                 columns = tuple(rows[0][1]) if rows else ()
                 if rows:

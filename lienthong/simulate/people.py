@@ -10,20 +10,24 @@ from random import Random
 from lienthong import units
 from lienthong.simulate.model import VIETNAM, Person
 
-_FAMILY = (
-    "Nguyễn Nguyễn Nguyễn Nguyễn Trần Trần Lê Lê Phạm Huỳnh Hoàng Phan Vũ Võ Đặng Bùi Đỗ Hồ Ngô Dương Lý Đinh Trương Mai Lâm"
-).split()
+_FAMILY = ["Nguyễn", "Nguyễn", "Nguyễn", "Nguyễn", "Trần", "Trần", "Lê", "Lê", "Phạm", "Huỳnh", "Hoàng", "Phan", "Vũ",
+    "Võ", "Đặng", "Bùi", "Đỗ", "Hồ", "Ngô", "Dương", "Lý", "Đinh", "Trương", "Mai", "Lâm"]
 _MIDDLE = {
-    1: "Văn Hữu Đức Minh Quốc Công Thành Xuân Ngọc Gia Bảo Thanh Hoàng Trọng Anh".split(),
-    2: "Thị Thị Thị Ngọc Thu Minh Kim Thanh Bích Phương Hồng Khánh Mỹ Như Xuân".split(),
+    1: ["Văn", "Hữu", "Đức", "Minh", "Quốc", "Công", "Thành", "Xuân", "Ngọc", "Gia", "Bảo", "Thanh", "Hoàng", "Trọng",
+    "Anh"],
+    2: ["Thị", "Thị", "Thị", "Ngọc", "Thu", "Minh", "Kim", "Thanh", "Bích", "Phương", "Hồng", "Khánh", "Mỹ", "Như",
+    "Xuân"],
 }
 _GIVEN = {
-    1: "An Bình Cường Dũng Đạt Hải Hiếu Hùng Huy Khang Khoa Kiên Long Nam Nghĩa Phúc Quân Sơn Tài Thắng Tuấn Vinh".split(),
-    2: "An Anh Châu Chi Diễm Dung Hà Hạnh Hiền Hoa Huệ Hương Lan Linh Loan Mai Nga Nhung Oanh Quyên Thảo Trang Tuyết Yến".split(),
+    1: ["An", "Bình", "Cường", "Dũng", "Đạt", "Hải", "Hiếu", "Hùng", "Huy", "Khang", "Khoa", "Kiên", "Long", "Nam",
+    "Nghĩa", "Phúc", "Quân", "Sơn", "Tài", "Thắng", "Tuấn", "Vinh"],
+    2: ["An", "Anh", "Châu", "Chi", "Diễm", "Dung", "Hà", "Hạnh", "Hiền", "Hoa", "Huệ", "Hương", "Lan", "Linh",
+    "Loan", "Mai", "Nga", "Nhung", "Oanh", "Quyên", "Thảo", "Trang", "Tuyết", "Yến"],
 }
 _STREETS = (
     "Hai Bà Trưng", "Trần Quang Khải", "Nguyễn Hữu Cầu", "Đồng Khởi", "Lê Lợi", "Pasteur", "Lê Thánh Tôn", "Hàn Thuyên",
-    "Lạc Long Quân", "Bình Thới", "Hàn Hải Nguyên", "Ông Ích Khiêm", "Xóm Đất", "Lãnh Binh Thăng", "Cách Mạng Tháng Tám",
+    "Lạc Long Quân", "Bình Thới", "Hàn Hải Nguyên", "Ông Ích Khiêm", "Xóm Đất", "Lãnh Binh Thăng",
+    "Cách Mạng Tháng Tám",
 )  # fmt: skip
 _MARITAL = ("Chưa kết hôn", "Đã kết hôn", "Đã ly hôn", "Góa")
 _ETHNIC = ("Kinh", "Kinh", "Kinh", "Kinh", "Hoa", "Khmer", "Chăm", "Tày")
@@ -47,7 +51,8 @@ class People:
         name = self._name(sex)
         return Person(
             number=self._number(sex, birth.year), name=name, sex=sex, birth=birth.isoformat(),
-            birth_place=random.choice(("Thành phố Hồ Chí Minh", "Bình Dương", "Bà Rịa - Vũng Tàu", "Hà Nội", "Long An")),
+            birth_place=random.choice(("Thành phố Hồ Chí Minh", "Bình Dương", "Bà Rịa - Vũng Tàu", "Hà Nội",
+            "Long An")),
             marital=random.choice(_MARITAL), address=self.address(), unit=unit, moved=moved,
             known=moved + timedelta(days=random.randrange(1, 40)), phone=phone, email=self._email(name),
             reached=moved + timedelta(days=random.randrange(1, 60)), ethnicity=random.choice(_ETHNIC),
@@ -85,7 +90,8 @@ def codes_then(unit: str, era: int) -> tuple[str, ...]:
     """The codes that in an era (see `lienthong.units`) wholly became today's `unit`."""
     day = (date(2024, 12, 1), date(2025, 3, 2), date(2026, 1, 1))[era]
     here = units.register().eras[era]
-    return tuple(sorted(code for code, u in here.items() if u.level == "ward" and units.resolve(code, day).unit == unit))
+    return tuple(sorted(code for code, u in here.items() if u.level == "ward" and units.resolve(code,
+        day).unit == unit))
 
 
 @cache

@@ -73,7 +73,7 @@ TRAPS: dict[str, tuple[tuple[str, Spoil], ...]] = {
 
 
 def spoiled_dossiers(cases: Cases, system: str, each: int) -> Iterator[tuple[str, Dossier]]:
-    """`each` refused dossiers of every trap of a system: the reason, and the dossier (without papers, fees or steps)."""
+    """`each` refused dossiers of every trap of a system, with the reason; without papers, fees or steps."""
     for reason, spoil in TRAPS[system]:
         for _ in range(each):
             dossier = _plain(cases, system)
@@ -112,14 +112,15 @@ def spoiled_people(people: People, system: str, each: int) -> Iterator[tuple[str
         yield "missing", replace(people.person(unit=home, moved=lately), name=None)
 
 
-def colliding(cases: Cases, people: People, each: int) -> Iterator[tuple[tuple[Dossier, Dossier], tuple[Person, Person]]]:
-    """In the ward whose tables allow it: one national code on two different dossiers, one number on two different people."""
+def colliding(cases: Cases, people: People, each: int) -> Iterator[tuple[list[Dossier], list[Person]]]:
+    """In the ward whose tables allow it: one national code on two dossiers, one number on two people."""
     for _ in range(each):
         one, other = _plain(cases, "ward-binh-thoi"), _plain(cases, "ward-binh-thoi")
         one.national = other.national = cases.national(TODAY, series="G22.91")
         while other.procedure == one.procedure:
             other = replace(_plain(cases, "ward-binh-thoi"), national=one.national)
         first = people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=300))
-        second = replace(people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=200)), number=first.number)
+        second = replace(people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=200)),
+            number=first.number)
         second.birth = f"{int((first.birth or '1980')[:4]) + 7}"
-        yield (one, other), (first, second)
+        yield [one, other], [first, second]

@@ -38,7 +38,8 @@ def _v2_dossier(d: Dossier, key: Key) -> list[Row]:
                                         "actor_name": s.who, "agency_code": s.agency, "note": s.note})
              for s in d.steps]  # fmt: skip
     rows += [("dossier_file", {"dossier_id": k, "part_no": p.code, "display_name": p.name, "copies": p.copies,
-                               "is_digital": p.digitised, "is_reused": p.reused, "file_url": p.link, "checksum": p.digest,
+                               "is_digital": p.digitised, "is_reused": p.reused, "file_url": p.link,
+                               "checksum": p.digest,
                                "valid_until": p.valid_until}) for p in d.papers]  # fmt: skip
     rows += [("dossier_fee", {"dossier_id": k, "fee_code": f.code, "fee_name": f.name, "amount": f.amount,
                               "payment_method": f.method, "paid_at": f.paid}) for f in d.fees]  # fmt: skip
@@ -68,12 +69,16 @@ def _ho_so_dossier(d: Dossier, key: Key) -> list[Row]:
     k, a = _int(key), d.applicant
     rows: list[Row] = [(DOSSIERS, _quoted({
         "SốTT": k, "MãHồSơ": d.local, "MãQuốcGia": d.national, "MaLienThong": d.linked, "MaTTHC": d.procedure,
-        "TenTTHC": d.title, "KenhThucHien": d.channel, "NgayNop": compact(d.submitted), "NgayTiepNhan": compact(d.received),
+        "TenTTHC": d.title, "KenhThucHien": d.channel, "NgayNop": compact(d.submitted),
+        "NgayTiepNhan": compact(d.received),
         "NgayHenTra": compact(d.due), "NgayKetThuc": compact(d.finished), "NgayTra": compact(d.returned),
         "MaCoQuan": d.agency, "MaPhuongXuLy": d.unit, "MaCoQuanNhan": d.counter, "LoaiDoiTuong": d.kind,
-        "ChuHoSo": None if d.nameless else a.name, "SoGiayTo": a.number, "NgaySinh": _plain(a.birth), "DienThoai": a.phone,
-        "ThuDienTu": a.email, "DiaChi": a.address, "MaPhuongXa": a.unit, "TrangThai": int(d.word) if d.word else d.status - 1,
-        "NgayTrangThai": compact(d.status_at), "CanBo": d.handler, "YKien": d.opinion, "TrichYeu": d.summary, "GhiChu": d.note,
+        "ChuHoSo": None if d.nameless else a.name, "SoGiayTo": a.number, "NgaySinh": _plain(a.birth),
+        "DienThoai": a.phone,
+        "ThuDienTu": a.email, "DiaChi": a.address, "MaPhuongXa": a.unit,
+        "TrangThai": int(d.word) if d.word else d.status - 1,
+        "NgayTrangThai": compact(d.status_at), "CanBo": d.handler, "YKien": d.opinion, "TrichYeu": d.summary,
+        "GhiChu": d.note,
         "SoKetQua": d.result, "TepKetQua": d.result_link, "TongPhi": money(d.total), "ThanhToan": d.payment,
         "NgayThanhToan": compact(d.paid),
     }))]  # fmt: skip
@@ -82,7 +87,8 @@ def _ho_so_dossier(d: Dossier, key: Key) -> list[Row]:
         "DungLai": "C" if p.reused else "K", "DuongDan": p.link, "MaBam": p.digest,
         "HetHan": p.valid_until.strftime("%Y%m%d") if p.valid_until else None,
     })) for p in d.papers]  # fmt: skip
-    rows += [(FEES, _quoted({"SốTT": k, "MaPhi": f.code, "TenPhi": f.name, "SoTien": money(f.amount), "HinhThuc": f.method,
+    rows += [(FEES, _quoted({"SốTT": k, "MaPhi": f.code, "TenPhi": f.name, "SoTien": money(f.amount),
+        "HinhThuc": f.method,
                              "NgayNopTien": compact(f.paid)})) for f in d.fees]  # fmt: skip
     return rows
 
@@ -92,12 +98,12 @@ def _quoted(row: dict[str, Value]) -> dict[str, Value]:
 
 
 V2 = Store(
-    person=_v2_person, dossier=_v2_dossier, procedure=None,
+    person=_v2_person, dossier=_v2_dossier,
     sequences={"citizen": "pg_get_serial_sequence('resident', 'resident_id')",
                "dossier": "pg_get_serial_sequence('dossier', 'dossier_id')"},
 )  # fmt: skip
 HO_SO = Store(
-    person=_ho_so_person, dossier=_ho_so_dossier, procedure=None,
+    person=_ho_so_person, dossier=_ho_so_dossier,
     sequences={"citizen": "pg_get_serial_sequence('quan_ly.\"Nhân khẩu\"', 'Mã')",
                "dossier": "pg_get_serial_sequence('quan_ly.\"Hồ sơ\"', 'SốTT')"},
 )  # fmt: skip

@@ -117,3 +117,5 @@ CREATE TABLE IF NOT EXISTS hub.load_chunk (
 CREATE TABLE IF NOT EXISTS hub.step (
   system text, local_key text, status int, number bigint NOT NULL, PRIMARY KEY (system, local_key)
 );
+
+CREATE TABLE IF NOT EXISTS hub.setting (name text PRIMARY KEY, value text NOT NULL);

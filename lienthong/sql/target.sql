@@ -17,9 +17,11 @@ CREATE TABLE IF NOT EXISTS lienthong.applied (
     base jsonb,
     state text NOT NULL CHECK (state IN ('applied', 'waiting', 'withdrawn', 'deleted', 'kept')),
     inserted boolean NOT NULL DEFAULT false,
+    parent bigint,
     body bytea,
     PRIMARY KEY (entity, record)
 );
+CREATE INDEX IF NOT EXISTS applied_waiting ON lienthong.applied (parent) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS applied_local_key ON lienthong.applied (entity, local_key);
 
 -- A local edit of a field that another system owns, as it stood before we wrote: becomes a correction request.

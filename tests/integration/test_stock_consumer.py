@@ -69,6 +69,7 @@ def meta(record: int) -> dict[str, Any]:
         "withheld": ["note"],
         "held": ["result"],
         "local_key": None,
+        "parent_key": None,
     }
 
 

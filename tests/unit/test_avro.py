@@ -44,6 +44,7 @@ META = st.fixed_dictionaries(
         "withheld": st.lists(st.text()),
         "held": st.lists(st.text()),
         "local_key": st.none() | st.text(),
+        "parent_key": st.none() | st.text(),
     }
 )
 
@@ -78,6 +79,7 @@ SAMPLE = {
         "withheld": ["note"],
         "held": [],
         "local_key": "a|b",
+        "parent_key": "7",
     },
     "status": 4,
     "submitted_at": 1_760_000_000_000_000,

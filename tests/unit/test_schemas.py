@@ -69,6 +69,7 @@ def test_entity_starts_with_meta_and_all_its_other_fields_may_be_null(entity: st
         "withheld",
         "held",
         "local_key",
+        "parent_key",
     ]
     for declared in own:
         assert declared["type"][0] == "null"

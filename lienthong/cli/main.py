@@ -1,0 +1,81 @@
+"""The entry point: assembles the commands and turns every error into words and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import click
+import typer
+
+from lienthong import __version__, logs
+from lienthong.cli import configuration, operate, try_out
+from lienthong.cli.shared import Exit, err, out
+from lienthong.errors import ConfigError, FencedError, LienThongError, TransientError
+from lienthong.problems import ConfigProblems
+
+app = typer.Typer(
+    name="lienthong", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Keeps dossiers and citizen records the same in every system of a city, and proves it.\n\n"
+    "Examples:\n\n  lienthong demo                       the whole thing on this machine\n\n"
+    "  lienthong check --config config      is the configuration right, and does it fit the live tables?",
+)
+for module in (try_out, configuration, operate):
+    module.add_to(app)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
+    if value:
+        out.print(f"lienthong {__version__} (schemas release 1, Python {sys.version.split()[0]})", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and leave."),  # noqa: ARG001, FBT001, FBT003
+    debug: bool = typer.Option(False, "--debug", envvar="LIENTHONG_DEBUG", help="Show tracebacks and debug logs."),  # noqa: FBT001, FBT003
+) -> None:
+    logs.configure(debug=debug)
+
+
+def _code_of(error: LienThongError) -> Exit:
+    if isinstance(error, TransientError):
+        return Exit.DEPENDENCY_DOWN
+    if isinstance(error, ConfigError):
+        return Exit.USAGE
+    return Exit.REFUSED if isinstance(error, FencedError) else Exit.FOUND_WRONG
+
+
+def main() -> None:
+    """Run a command; the exit code is one of `Exit`."""
+    try:
+        result = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        err.print("interrupted")
+        code = Exit.INTERRUPTED
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        code = Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = Exit.USAGE
+    except LienThongError as error:
+        heading = "the configuration is wrong; nothing was started" if isinstance(error, ConfigProblems) else error.code
+        err.print(f"[bold red]{heading}[/bold red]\n{error}" if err.is_terminal else f"{heading}\n{error}", highlight=False, markup=err.is_terminal)
+        code = _code_of(error)
+    except Exception:  # noqa: BLE001 - the outermost frame: a defect of ours is reported, never shown with values on the terminal
+        code = _defect()
+    else:
+        code = Exit(result) if isinstance(result, int) else Exit.FINE
+    sys.exit(int(code))
+
+
+def _defect() -> Exit:
+    report = Path(tempfile.mkstemp(prefix="lienthong-defect-", suffix=".txt")[1])
+    frames = traceback.extract_tb(sys.exc_info()[2])
+    kind = sys.exc_info()[0]
+    report.write_text(f"{kind.__name__ if kind else '?'}\n" + "".join(traceback.format_list(frames)), encoding="utf-8")
+    err.print(f"this is a defect of ours; the report (without any record's values) is in {report}")
+    return Exit.OUR_DEFECT

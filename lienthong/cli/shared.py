@@ -1,0 +1,60 @@
+"""What all commands share: exit codes, options, output on stdout and notes on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lienthong.config import load_settings
+from lienthong.settings import Settings
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    FINE = 0
+    FOUND_WRONG = 1
+    USAGE = 2
+    DEPENDENCY_DOWN = 3
+    REFUSED = 4
+    OUR_DEFECT = 70
+    INTERRUPTED = 130
+
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+ConfigFolder = Annotated[
+    Path, typer.Option("--config", envvar="LIENTHONG_CONFIG", help="Folder with systems.yaml, authority.yaml, contracts.yaml.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+DEFAULT_CONFIG = Path("config")
+
+
+def settings_of(folder: Path) -> Settings:
+    """The checked configuration of a folder."""
+    return load_settings(folder, os.environ)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
+    sys.stdout.write(text.decode() + "\n")
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]], *, number_from: int = 2) -> Table:
+    """A table whose columns from `number_from` on are numbers."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="right" if place >= number_from else "left")
+    for row in rows:
+        made.add_row(*["" if cell is None else f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell) for cell in row])
+    return made

@@ -1,0 +1,261 @@
+"""Initial load and backfill: key ranges, several at a time, resumable, safe beside live changes (protocol R1).
+
+A chunk carries the number of the last finished reading, taken before its snapshot: whatever the chunk has missed comes with a
+higher number.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from connectors.kafka import Producer
+from connectors.postgres import Connection, connect, one, rows, snapshot, sql, transaction
+from lienthong import frames
+from lienthong.capture import state
+from lienthong.capture.line import open_source
+from lienthong.capture.run import line_for
+from lienthong.errors import ConfigError, LienThongError
+from lienthong.layout import identifier
+from lienthong.reading import EntityReading, Output, SourceReadings, split_key
+from lienthong.settings import Settings
+from lienthong.vault import Vault
+
+logger = logging.getLogger(__name__)
+
+CHUNK_ROWS = 10_000
+Progress = Callable[[str, int, int], None]  # entity, rows done, rows planned
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A key range: low < key <= high; None is open."""
+
+    entity: str
+    number: int
+    low: tuple[str, ...] | None
+    high: tuple[str, ...] | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load sent: records and refusals together, and how long it took."""
+
+    system: str
+    records: int
+    chunks: int
+    skipped_chunks: int
+    seconds: float
+
+
+class Loader:
+    """Loads one system."""
+
+    def __init__(self, settings: Settings, system: str, vault: Vault) -> None:
+        self.settings = settings
+        self.system = system
+        self.vault = vault
+        self.hub = connect(settings.hub.dsn, application_name=f"lienthong load {system}")
+        self.producer = Producer(settings.kafka.bootstrap, client_id=f"lienthong-load-{system}")
+        self._local = threading.local()
+        self._opened: list[Connection] = []
+        self._hub_lock = threading.Lock()
+
+    # ------------------------------------------------------------ the whole
+    def run(
+        self, *, entities: Sequence[str] = (), keys: Sequence[str] = (), low: str | None = None, high: str | None = None,
+        resume: bool = False, workers: int = 2, progress: Progress = lambda _entity, _done, _planned: None,
+    ) -> Loaded:
+        """Load everything, some entities, or single records by local key; parents before children."""
+        begun = time.monotonic()
+        self._ensure_life()
+        with open_source(self.settings, self.system, f"load {self.system}") as connection:
+            readings = SourceReadings(connection, self.system, self.settings.profile_of(self.system), self.vault)
+        connection.close()
+        unknown = set(entities) - set(readings.entities)
+        if unknown:
+            raise ConfigError(f"{self.system} has no {', '.join(sorted(unknown))}; it has {', '.join(readings.entities)}")
+        chosen = [r for r in readings.in_order() if not entities or r.entity in entities]
+        records = chunks = skipped = 0
+        if keys:
+            records = self._keys(chosen, keys)
+        elif low is not None or high is not None:
+            records = self._range(chosen[0], low, high)
+        else:
+            for reading in chosen:
+                sent, done, left_out = self._entity(reading, resume=resume, workers=workers, progress=progress)
+                records, chunks, skipped = records + sent, chunks + done, skipped + left_out
+            if not entities:
+                self._complete(records)
+        return Loaded(self.system, records, chunks, skipped, time.monotonic() - begun)
+
+    def _ensure_life(self) -> None:
+        """Changes must be captured from before the first chunk on."""
+        if self.settings.systems[self.system].capture == "none":
+            raise ConfigError(f"{self.system} has capture: none; there is nothing to load")
+        if state.load(self.hub, self.system) is None:
+            line = line_for(self.settings, self.system, self.hub, self.producer, self.vault)
+            line.connection = open_source(self.settings, self.system, f"load {self.system}")
+            with snapshot(line.connection) as cursor:
+                identity = state.identity_of(cursor)
+            line.begin_life(identity)
+            line.close()
+
+    # ------------------------------------------------------------ one entity
+    def _entity(self, reading: EntityReading, *, resume: bool, workers: int, progress: Progress) -> tuple[int, int, int]:
+        chunks = self._plan(reading, resume=resume)
+        planned, done, sent = sum(chunk.rows for chunk in chunks), 0, 0
+        open_chunks = [chunk for chunk in chunks if not self._is_done(chunk)] if resume else chunks
+        done = planned - sum(chunk.rows for chunk in open_chunks)
+        progress(reading.entity, done, planned)
+        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix=f"load-{self.system}") as pool:
+            jobs = {pool.submit(self._chunk, reading.entity, chunk): chunk for chunk in open_chunks}
+            try:
+                for job in as_completed(jobs):
+                    sent += job.result()
+                    done += jobs[job].rows
+                    progress(reading.entity, done, planned)
+            except LienThongError:
+                pool.shutdown(cancel_futures=True)
+                raise
+        self.producer.flush()
+        return sent, len(open_chunks), len(chunks) - len(open_chunks)
+
+    def _plan(self, reading: EntityReading, *, resume: bool) -> list[Chunk]:
+        """Key ranges of about equal size; remembered in the hub, so that an interrupted load goes on."""
+        if resume:
+            with transaction(self.hub) as cursor:
+                found = rows(
+                    cursor,
+                    "SELECT number, low, high, rows FROM hub.load_chunk WHERE system = %s AND entity = %s ORDER BY number",
+                    [self.system, reading.entity],
+                )
+            if found:
+                return [Chunk(reading.entity, n, low and tuple(low), high and tuple(high), count) for n, low, high, count in found]
+        bounds, total = self._bounds(reading)
+        edges: list[tuple[str, ...] | None] = [None, *bounds, None]
+        size = min(CHUNK_ROWS, total)
+        chunks = [
+            Chunk(reading.entity, n, low, high, size if high is not None else max(total - n * CHUNK_ROWS, 0))
+            for n, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
+        ]
+        with transaction(self.hub) as cursor:
+            cursor.execute("DELETE FROM hub.load_chunk WHERE system = %s AND entity = %s", [self.system, reading.entity])
+            for c in chunks:
+                cursor.execute(
+                    "INSERT INTO hub.load_chunk (system, entity, number, low, high, rows) VALUES (%s, %s, %s, %s, %s, %s)",
+                    [self.system, c.entity, c.number, None if c.low is None else list(c.low), None if c.high is None else list(c.high), c.rows],
+                )
+        return chunks
+
+    def _bounds(self, reading: EntityReading) -> tuple[list[tuple[str, ...]], int]:
+        layout = reading.layout
+        key = [sql.Identifier(c) for c in layout.mapping.key]
+        with open_source(self.settings, self.system, f"load {self.system}") as connection, snapshot(connection) as cursor:
+            statement = sql.SQL(
+                "SELECT {texts}, count FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS n, count(*) OVER () AS count FROM {table}) x "
+                "WHERE n %% {size} = 0 OR n = count ORDER BY n"
+            ).format(
+                texts=sql.SQL(", ").join([sql.SQL("{}::text").format(k) for k in key]), key=sql.SQL(", ").join(key),
+                table=identifier(layout.mapping.table), size=sql.Literal(CHUNK_ROWS),
+            )
+            found = rows(cursor, statement, [])
+        connection.close()
+        if not found:
+            return [], 0
+        total = int(found[-1][-1])
+        inner = found[:-1] if found else []
+        return [tuple(row[:-1]) for row in inner], total
+
+    def _is_done(self, chunk: Chunk) -> bool:
+        with self._hub_lock, transaction(self.hub) as cursor:
+            found = one(
+                cursor,
+                "SELECT done_at IS NOT NULL FROM hub.load_chunk WHERE system = %s AND entity = %s AND number = %s",
+                [self.system, chunk.entity, chunk.number],
+            )
+        return bool(found and found[0])
+
+    def _chunk(self, entity: str, chunk: Chunk) -> int:
+        version, epoch = self._finished()
+        connection, readings = self._connection()
+        with snapshot(connection) as cursor:
+            output = Output(self.settings.kafka.partitions, self.system, epoch, version, int(time.time() * 1_000_000))
+            readings.entities[entity].read_range(cursor, chunk.low, chunk.high, output)
+        for partition, frame in output.close():
+            self.producer.send(frames.TOPIC, frame, partition=partition)
+        with self._hub_lock:
+            self.producer.flush()
+            with transaction(self.hub) as cursor:
+                cursor.execute(
+                    "UPDATE hub.load_chunk SET done_at = clock_timestamp() WHERE system = %s AND entity = %s AND number = %s",
+                    [self.system, chunk.entity, chunk.number],
+                )
+        return output.records
+
+    def _finished(self) -> tuple[int, int]:
+        """The number of the last finished reading, taken before the chunk's snapshot."""
+        with self._hub_lock:
+            stored = state.load(self.hub, self.system)
+        assert stored is not None
+        return stored.finished, stored.epoch
+
+    def _connection(self) -> tuple[Connection, SourceReadings]:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = open_source(self.settings, self.system, f"load {self.system}")
+            self._opened.append(self._local.connection)
+            profile = self.settings.profile_of(self.system)
+            self._local.readings = SourceReadings(self._local.connection, self.system, profile, self.vault)
+            self._local.connection.rollback()
+        return self._local.connection, self._local.readings
+
+    # ------------------------------------------------------------ single records, the end
+    def _keys(self, chosen: Sequence[EntityReading], keys: Sequence[str]) -> int:
+        version, epoch = self._finished()
+        connection, readings = self._connection()
+        output = Output(self.settings.kafka.partitions, self.system, epoch, version, int(time.time() * 1_000_000))
+        with snapshot(connection) as cursor:
+            for reading in chosen:
+                parts = [split_key(key, len(reading.layout.mapping.key)) for key in keys]
+                readings.entities[reading.entity].read_keys(cursor, parts, output)
+        for partition, frame in output.close():
+            self.producer.send(frames.TOPIC, frame, partition=partition)
+        self.producer.flush()
+        return output.records
+
+    def _range(self, reading: EntityReading, low: str | None, high: str | None) -> int:
+        count = len(reading.layout.mapping.key)
+        edges = [None if edge is None else split_key(edge, count) for edge in (low, high)]
+        return self._chunk(reading.entity, Chunk(reading.entity, -1, edges[0], edges[1], 0))
+
+    def begin_epoch(self) -> None:
+        """The source was restored or replaced: a new epoch, which wins over everything said before, and a new resume point (R4)."""
+        line = line_for(self.settings, self.system, self.hub, self.producer, self.vault)
+        line.connection = open_source(self.settings, self.system, f"load {self.system}")
+        try:
+            with snapshot(line.connection) as cursor:
+                identity = state.identity_of(cursor)
+            line.forget_position()
+            state.new_epoch(self.hub, self.system, line.first_position(), identity)
+        finally:
+            line.close()
+
+    def _complete(self, records: int) -> None:
+        """Tell every partition that the load has ended (R4)."""
+        version, epoch = self._finished()
+        header = frames.Header(self.system, "?", "load_complete", epoch, version, 0, int(time.time() * 1_000_000))
+        for partition in range(self.settings.kafka.partitions):
+            for frame in frames.note_frame(header, [{"records": records}]):
+                self.producer.send(frames.TOPIC, frame, partition=partition)
+        self.producer.flush()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in [*self._opened, self.hub]:
+            connection.close()
+        self.producer.close()

@@ -1,0 +1,84 @@
+"""Wait until nothing is on its way: no source ahead of its capture, no frame unmerged, no change unrouted, no message unapplied."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from connectors.kafka import Ends
+from connectors.postgres import connect, one, rows, transaction
+from lienthong import frames
+from lienthong.errors import TransientError
+from lienthong.route import topic_of
+from lienthong.settings import Settings
+
+POLL_SECONDS = 0.25
+ROUNDS = 2  # two looks in a row: an echo may follow an apply
+
+
+def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
+    """The first stage that still has work, in words; None when all is quiet since the given time (µs)."""
+    hub = connect(settings.hub.dsn, application_name="lienthong quiet")
+    try:
+        with transaction(hub) as cursor:
+            behind = rows(
+                cursor,
+                """SELECT system FROM hub.line WHERE stage = 'capture' AND system = ANY(%s)
+                   AND through < TIMESTAMPTZ 'epoch' + %s * INTERVAL '1 microsecond'""",
+                [[n for n, s in settings.systems.items() if s.capture != "none"], since_micros],
+            )
+            if behind:
+                return f"capture of {behind[0][0]}"
+            stored = dict(rows(cursor, "SELECT partition, next FROM hub.consumer_offset WHERE topic = %s", [frames.TOPIC]))
+            changed = one(cursor, "SELECT count(*) FROM hub.changed")
+    finally:
+        hub.close()
+    for partition, end in ends.of(frames.TOPIC).items():
+        if stored.get(partition, 0) < end:
+            return "merge"
+    if changed is None or changed[0]:
+        return "route"
+    return _unapplied(settings, ends)
+
+
+def _unapplied(settings: Settings, ends: Ends) -> str | None:
+    for system, party in settings.systems.items():
+        if not party.apply or not settings.contract_of(system):
+            continue
+        end = ends.of(topic_of(system)).get(0, 0)
+        if not end:
+            continue
+        connection = connect(party.dsn, application_name="lienthong quiet")
+        try:
+            with transaction(connection) as cursor:
+                found = one(cursor, "SELECT next FROM lienthong.consumer_offset WHERE topic = %s", [topic_of(system)])
+        finally:
+            connection.close()
+        if found is None or found[0] < end:
+            return f"apply to {system}"
+    return None
+
+
+def wait_quiet(settings: Settings, *, timeout_seconds: float, told: Callable[[str], None] = lambda _: None) -> float:
+    """Wait until everything committed before now, and all that follows from it, has arrived; returns the seconds it took.
+
+    Raises `TransientError` naming the stage that still moves when the time is over.
+    """
+    begun, calm, since = time.monotonic(), 0, int(time.time() * 1_000_000)
+    ends = Ends(settings.kafka.bootstrap)
+    moving: str | None = "capture"
+    try:
+        while time.monotonic() - begun < timeout_seconds:
+            moving = what_moves(settings, since, ends)
+            if moving is None:
+                calm += 1
+                since = int(time.time() * 1_000_000)
+                if calm > ROUNDS:
+                    return time.monotonic() - begun
+            else:
+                calm = 0
+                told(moving)
+            time.sleep(POLL_SECONDS)
+    finally:
+        ends.close()
+    raise TransientError(f"still moving after {timeout_seconds:.0f} s: {moving}")

@@ -1,0 +1,339 @@
+"""The router: what changed in the hub goes to everyone entitled to it, and leaves everyone who no longer is (protocol B8).
+
+It empties `hub.changed`: rows are deleted in the transaction that stores what was sent, so nothing is skipped and nothing needs a cursor
+(docs/decisions/0003). The out-going version is the router's own reading number, drawn before the records are read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+import schemas
+from connectors.avro import frame, out_codec
+from connectors.kafka import Producer
+from connectors.postgres import Connection, Cursor, connect, copy_rows, rows, transaction
+from lienthong import hub
+from lienthong.capture import state
+from lienthong.contracts import Terms, terms_of
+from lienthong.errors import FencedError, TransientError
+from lienthong.readers import from_micros
+from lienthong.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LEASE = "lienthong.router"
+RECORDS_PER_READING = 2000
+SENT, WITHDRAWN, DELETED, MERGED = "s", "w", "d", "m"
+_ORDER = {entity: place for place, entity in enumerate(schemas.ENTITIES)}
+
+_TAKE = "SELECT id, record, resend, at FROM hub.changed ORDER BY lane, id LIMIT %s"
+_GOLDEN = """
+SELECT record, entity, parent, merged_into, deleted, sole, body::text, who::text FROM hub.record WHERE record = ANY(%s)
+"""
+
+
+def topic_of(system: str) -> str:
+    """The out-topic of a receiving system."""
+    return f"lienthong.out.{system}"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A golden record as the router reads it."""
+
+    record: int
+    entity: str
+    parent: int | None
+    merged_into: int | None
+    deleted: bool
+    sole: str | None
+    values: dict[str, Any]
+    who: dict[str, str]
+
+    def holder(self, group: str) -> str | None:
+        """The system whose word a field group is."""
+        return self.sole if self.sole is not None else self.who.get(group)
+
+
+@dataclass(slots=True)
+class Reading:
+    """One pass over the change list."""
+
+    number: int
+    epoch: int
+    ids: list[int]
+    at: dict[int, int]
+    resend: set[tuple[int, str]]
+    golden: dict[int, Golden] = field(default_factory=dict)
+    parents: dict[int, Golden] = field(default_factory=dict)
+    entitled: dict[tuple[int, str], tuple[str, bytes | None]] = field(default_factory=dict)
+    keys: dict[tuple[int, str], str] = field(default_factory=dict)
+    sends: list[tuple[int, str, str, str, bytes, bytes | None, str, int]] = field(default_factory=list)
+
+
+class Router:
+    """Routes golden records to out-topics."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connection: Connection = connect(settings.hub.dsn, application_name="lienthong route")
+        self.producer = Producer(settings.kafka.bootstrap, client_id="lienthong-route", linger_ms=2)
+        self.terms = terms_of(settings)
+        self._by_unit, self._others = _index(self.terms)
+        self.numbers = state.Numbers(self.connection, LEASE)
+        with transaction(self.connection) as cursor:
+            cursor.execute("INSERT INTO hub.capture_state (system) VALUES (%s) ON CONFLICT DO NOTHING", [LEASE])
+            cursor.execute("SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off")
+        self._beat_at = 0.0
+
+    # ------------------------------------------------------------ contracts
+    def note_contracts(self) -> int:
+        """When contracts or scopes changed since the last start, every record is looked at again, after live changes; returns how many."""
+        parts = {name: contract.model_dump_json() for name, contract in sorted(self.settings.contracts.items())}
+        parts |= {name: f"{s.units}{s.agencies}{s.apply}" for name, s in sorted(self.settings.systems.items())}
+        digest = blake2b(orjson.dumps(parts), digest_size=16).hexdigest()
+        with transaction(self.connection) as cursor:
+            found = rows(cursor, "SELECT value FROM hub.setting WHERE name = 'contracts' FOR UPDATE")
+            if found and found[0][0] == digest:
+                return 0
+            cursor.execute(
+                "INSERT INTO hub.setting VALUES ('contracts', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value", [digest]
+            )
+            cursor.execute("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
+            return int(cursor.rowcount)
+
+    # ------------------------------------------------------------ one reading
+    def step(self) -> int:
+        """Route one slice of the change list; returns how many changes were taken."""
+        number = self.numbers.draw()
+        with transaction(self.connection) as cursor:
+            taken = rows(cursor, _TAKE, [RECORDS_PER_READING])
+            reading = Reading(
+                number, self.numbers.epoch, [t[0] for t in taken], {t[1]: t[3] for t in taken}, {(t[1], t[2]) for t in taken if t[2]}
+            )
+            if taken:
+                self._read(cursor, reading)
+        if not taken:
+            self._beat(int(time.time() * 1_000_000))
+            return 0
+        for golden in sorted(reading.golden.values(), key=lambda g: (_ORDER[g.entity], g.record)):
+            self._route(reading, golden)
+        self._send(reading)
+        with transaction(self.connection) as cursor:
+            self._store(cursor, reading)
+        self._beat(min((at for at in reading.at.values() if at), default=0))
+        return len(taken)
+
+    def _read(self, cursor: Cursor, reading: Reading) -> None:
+        reading.golden = _golden(cursor, list(reading.at))
+        dossiers = [g.record for g in reading.golden.values() if g.entity == "dossier"]
+        children = [r for (r,) in rows(cursor, "SELECT record FROM hub.record WHERE parent = ANY(%s)", [dossiers])] if dossiers else []
+        self._look_up(cursor, reading, list(reading.golden))
+        flipped = {d for d in dossiers if self._flips(reading, reading.golden[d])}
+        if flipped and children:
+            more = [g for g in _golden(cursor, children).values() if g.parent in flipped and g.record not in reading.golden]
+            reading.golden |= {g.record: g for g in more}
+            self._look_up(cursor, reading, [g.record for g in more])
+        wanted = {g.parent for g in reading.golden.values() if g.parent is not None}
+        reading.parents = {r: reading.golden[r] for r in wanted if r in reading.golden}
+        missing = [r for r in wanted if r not in reading.golden]
+        if missing:
+            reading.parents |= _golden(cursor, missing)
+        self._keys(cursor, reading, [*reading.golden, *missing])
+
+    def _look_up(self, cursor: Cursor, reading: Reading, records: Sequence[int]) -> None:
+        found = rows(cursor, "SELECT record, system, state::text, hash FROM hub.entitled WHERE record = ANY(%s)", [list(records)])
+        reading.entitled |= {(r, system): (state_, bytes(digest) if digest else None) for r, system, state_, digest in found}
+
+    def _keys(self, cursor: Cursor, reading: Reading, records: Sequence[int]) -> None:
+        found = rows(
+            cursor,
+            "SELECT record, system, local_key FROM hub.contribution WHERE record = ANY(%s) AND op = 's' ORDER BY version",
+            [list(records)],
+        )
+        reading.keys = {(record, system): key for record, system, key in found}
+
+    def _flips(self, reading: Reading, dossier: Golden) -> bool:
+        """Whether someone gains or loses this dossier now, and so its children."""
+        now = set() if _gone(dossier) else {t.system for t in self._candidates(dossier.entity, dossier.values, None)}
+        before = {system for (record, system), (state_, _) in reading.entitled.items() if record == dossier.record and state_ == SENT}
+        own = {system for (record, system) in reading.keys if record == dossier.record}
+        return now - own != before - own or dossier.deleted
+
+    def _candidates(self, entity: str, values: Mapping[str, Any], parent: Mapping[str, Any] | None) -> Iterable[Terms]:
+        scoped = parent if parent is not None else values
+        found = list(self._others.get(entity, ()))
+        for name in ("processing_unit", "residence_unit", "unit_code"):
+            unit = scoped.get(name)
+            if unit is not None:
+                found += self._by_unit.get((entity, unit), ())
+        return [terms for terms in found if terms.in_scope(values, parent)]
+
+    # ------------------------------------------------------------ one record
+    def _route(self, reading: Reading, golden: Golden) -> None:
+        had = {system: known for (record, system), known in reading.entitled.items() if record == golden.record}
+        if golden.merged_into is not None:
+            for system, (state_, _) in had.items():
+                if state_ == SENT:
+                    self._merged(reading, golden, system)
+            return
+        parent = reading.parents.get(golden.parent) if golden.parent is not None else None
+        if golden.parent is not None and parent is None:
+            return  # its dossier has not arrived yet; when it does, it brings its children
+        gone = _gone(golden) or (parent is not None and _gone(parent))
+        terms = () if gone else self._candidates(golden.entity, golden.values, parent.values if parent is not None else None)
+        for each in terms:
+            self._state(reading, golden, each, had.get(each.system))
+        receivers = {each.system for each in terms}
+        for system, (state_, _) in had.items():
+            if system not in receivers and state_ == SENT:
+                self._removed(reading, golden, system, DELETED if gone else WITHDRAWN)
+
+    def _state(self, reading: Reading, golden: Golden, terms: Terms, had: tuple[str, bytes | None] | None) -> None:
+        groups = schemas.groups(golden.entity)
+        held = [group for group in groups if golden.holder(group) == terms.system]
+        local = reading.keys.get((golden.record, terms.system))
+        if local is not None and len(held) == len(groups):
+            return  # all of it is the receiver's own word
+        values = terms.shape(golden.values)
+        own = {name for group in held for name in groups[group]}
+        digest = _digest({name: value for name, value in values.items() if name not in own}, terms.withheld)
+        resend = (golden.record, terms.system) in reading.resend
+        if had is not None and had == (SENT, digest) and not resend:
+            return
+        meta = {
+            "record": golden.record, "parent": golden.parent, "epoch": reading.epoch, "version": reading.number,
+            "withheld": list(terms.withheld), "held": held, "local_key": local,
+            "parent_key": reading.keys.get((golden.parent, terms.system)) if golden.parent is not None else None,
+        }
+        body = frame(schemas.schema_id(golden.entity), out_codec(golden.entity).encode({"meta": meta, **values}))
+        self._queue(reading, golden, terms.system, golden.entity, body, digest, SENT)
+
+    def _removed(self, reading: Reading, golden: Golden, system: str, state_: str) -> None:
+        value = {
+            "entity": golden.entity, "record": golden.record, "parent": golden.parent, "epoch": reading.epoch, "version": reading.number,
+            "reason": "delete" if state_ == DELETED else "withdraw", "local_key": reading.keys.get((golden.record, system)),
+        }
+        body = frame(schemas.schema_id("removed"), out_codec("removed").encode(value))
+        self._queue(reading, golden, system, "removed", body, None, state_)
+
+    def _merged(self, reading: Reading, golden: Golden, system: str) -> None:
+        value = {
+            "entity": golden.entity, "record": golden.merged_into, "from": golden.record, "epoch": reading.epoch,
+            "version": reading.number, "local_key": reading.keys.get((int(golden.merged_into or 0), system)),
+        }
+        body = frame(schemas.schema_id("merged"), out_codec("merged").encode(value))
+        self._queue(reading, golden, system, "merged", body, None, MERGED)
+
+    def _queue(
+        self, reading: Reading, golden: Golden, system: str, kind: str, body: bytes, digest: bytes | None, state_: str
+    ) -> None:
+        reading.sends.append((golden.record, golden.entity, system, kind, body, digest, state_, reading.at.get(golden.record, 0)))
+
+    # ------------------------------------------------------------ out
+    def _send(self, reading: Reading) -> None:
+        """Children leave before their dossier, and arrive after it."""
+        removals = [s for s in reading.sends if s[3] == "removed"]
+        rest = [s for s in reading.sends if s[3] != "removed"]
+        for record, entity, system, kind, body, _, _, at in [*reversed(removals), *rest]:
+            self.producer.send(
+                topic_of(system), body, key=f"{entity}:{record}".encode(), partition=0, headers=_headers(kind, reading.number, at)
+            )
+        self.producer.flush()
+
+    def _store(self, cursor: Cursor, reading: Reading) -> None:
+        if reading.sends:
+            cursor.execute("CREATE TEMP TABLE IF NOT EXISTS b_entitled (LIKE hub.entitled) ON COMMIT DELETE ROWS")
+            copy_rows(
+                cursor, "b_entitled", ("system", "record", "entity", "version", "hash", "state"),
+                [(s[2], s[0], s[1], reading.number, s[5], s[6]) for s in reading.sends],
+            )
+            cursor.execute(
+                """INSERT INTO hub.entitled AS e (system, record, entity, version, hash, state)
+                   SELECT system, record, entity, version, hash, state FROM b_entitled ORDER BY record, system
+                   ON CONFLICT (record, system) DO UPDATE SET version = excluded.version, hash = excluded.hash, state = excluded.state"""
+            )
+        cursor.execute("DELETE FROM hub.changed WHERE id = ANY(%s)", [reading.ids])
+
+    def _beat(self, through: int) -> None:
+        if time.monotonic() - self._beat_at < 0.5:
+            return
+        self._beat_at = time.monotonic()
+        with transaction(self.connection) as cursor:
+            hub.beat(cursor, "*", "route", 0, through)
+
+    def close(self) -> None:
+        """Give the lease back."""
+        try:
+            self.numbers.release()
+        except TransientError as error:
+            logger.warning(str(error), extra={"action": "route_close"})
+        self.producer.close()
+        self.connection.close()
+
+
+def _gone(golden: Golden) -> bool:
+    return golden.deleted or not golden.values
+
+
+def _digest(values: Mapping[str, Any], withheld: Sequence[str]) -> bytes:
+    return blake2b(orjson.dumps([values, withheld], option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+
+
+def _golden(cursor: Cursor, records: Sequence[int]) -> dict[int, Golden]:
+    out = {}
+    for record, entity, parent, merged, deleted, sole, body, who in rows(cursor, _GOLDEN, [list(records)]):
+        out[record] = Golden(record, entity, parent, merged, deleted, sole, orjson.loads(body or "{}"), orjson.loads(who or "null") or {})
+    return out
+
+
+def _index(terms: Mapping[str, Sequence[Terms]]) -> tuple[dict[tuple[str, str], list[Terms]], dict[str, list[Terms]]]:
+    """Terms that ask for own units only are found by unit, so that 168 wards cost no more than three."""
+    by_unit: dict[tuple[str, str], list[Terms]] = defaultdict(list)
+    others: dict[str, list[Terms]] = defaultdict(list)
+    for entity, every in terms.items():
+        for each in every:
+            if each.scope.units == ("own",):
+                for unit in each.units:
+                    by_unit[entity, unit].append(each)
+            else:
+                others[entity].append(each)
+    return by_unit, others
+
+
+def _headers(kind: str, number: int, at: int) -> list[tuple[str, bytes]]:
+    """CloudEvents attributes in binary mode: a Python consumer learns the record type only from here (conventions §0.4)."""
+    headers = [
+        ("ce_specversion", b"1.0"), ("ce_type", schemas.full_name(kind).encode()), ("ce_id", str(number).encode()), ("ce_source", b"/lienthong/hub"),
+    ]
+    if at:
+        headers.append(("ce_time", from_micros(at).isoformat().encode()))
+    return headers
+
+
+def run(settings: Settings, stop: Callable[[], bool]) -> None:
+    """Route until told to stop."""
+    router, pause = Router(settings), 0.0
+    noted = False
+    try:
+        while not stop():
+            try:
+                noted = noted or router.note_contracts() >= 0
+                pause = 0.0 if router.step() else min(pause + 0.002, 0.02)
+            except (FencedError, TransientError) as error:
+                logger.warning(str(error), extra={"action": "route_retry", "code": error.code})
+                pause = 1.0
+                if router.connection.closed:
+                    raise
+            if pause:
+                time.sleep(pause)
+    finally:
+        router.close()

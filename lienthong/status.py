@@ -1,0 +1,76 @@
+"""Where every line stands: state, lag in seconds against its limit, what is waiting, parked, refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.postgres import connect, rows, transaction
+from lienthong.settings import Settings
+
+_LINES = """
+SELECT system, stage, part, extract(epoch FROM clock_timestamp() - through)::float8, extract(epoch FROM clock_timestamp() - beat)::float8,
+       state, reason, since
+FROM hub.line ORDER BY system, stage, part
+"""
+HEARTBEAT_LIMIT_SECONDS = 10
+
+
+def lines(settings: Settings) -> list[dict[str, Any]]:
+    """Every (system, stage): lag, limit and state; merge and route count for every system, so theirs is the worst part's."""
+    connection = connect(settings.hub.dsn, application_name="lienthong status")
+    try:
+        with transaction(connection) as cursor:
+            found = rows(cursor, _LINES)
+    finally:
+        connection.close()
+    shared = {stage: _worst([f for f in found if f[0] == "*" and f[1] == stage]) for stage in ("merge", "route")}
+    own = {(f[0], f[1]): f for f in found if f[0] != "*"}
+    out = []
+    for name, system in sorted(settings.systems.items()):
+        stages = {"capture": own.get((name, "capture")) if system.capture != "none" else None, **shared}
+        if system.apply and settings.contract_of(name):
+            stages["apply"] = own.get((name, "apply"))
+        for stage, line in stages.items():
+            if stage == "capture" and system.capture == "none":
+                continue
+            out.append(_line(name, stage, line, system.lag_limit_seconds))
+    return out
+
+
+def _worst(parts: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    return max(parts, key=lambda p: p[3], default=None)
+
+
+def _line(system: str, stage: str, line: tuple[Any, ...] | None, limit: int) -> dict[str, Any]:
+    if line is None:
+        return {"system": system, "stage": stage, "lag_seconds": None, "limit_seconds": limit, "state": "not started", "reason": None, "since": None}
+    lag, silent, state, reason = max(line[3], 0.0), line[4], line[5], line[6]
+    if state == "running" and silent > HEARTBEAT_LIMIT_SECONDS:
+        state, reason = "silent", f"no sign of life for {silent:.0f} s: is `lienthong run {stage}` running?"
+    elif state == "running":
+        state = "normal" if lag <= limit else "late" if lag <= 2 * limit else "broken"
+    return {
+        "system": system, "stage": stage, "lag_seconds": round(lag, 3), "limit_seconds": limit, "state": state, "reason": reason,
+        "since": line[7].isoformat(),
+    }
+
+
+def overview(settings: Settings) -> dict[str, Any]:
+    """The whole picture as one document."""
+    connection = connect(settings.hub.dsn, application_name="lienthong status")
+    try:
+        with transaction(connection) as cursor:
+            counts = rows(cursor, "SELECT system, entity, outcome, n FROM hub.counter ORDER BY 1, 2, 3")
+            parked = rows(cursor, "SELECT system, reason, count(*), min(parked_at) FROM hub.parked WHERE state = 'open' GROUP BY 1, 2 ORDER BY 1, 2")
+            waiting = rows(cursor, "SELECT count(*) FROM hub.changed")
+            corrections = rows(cursor, "SELECT system, count(*) FROM hub.correction WHERE state = 'open' GROUP BY 1 ORDER BY 1")
+    finally:
+        connection.close()
+    return {
+        "schema": "lienthong/status/1",
+        "lines": lines(settings),
+        "changes_waiting_for_router": waiting[0][0],
+        "counts": [{"system": s, "entity": e, "outcome": o, "records": n} for s, e, o, n in counts],
+        "parked": [{"system": s, "reason": r, "records": n, "oldest": at.isoformat()} for s, r, n, at in parked],
+        "corrections_open": [{"system": s, "fields": n} for s, n in corrections],
+    }
