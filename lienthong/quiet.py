@@ -13,7 +13,7 @@ from lienthong.route import topic_of
 from lienthong.settings import Settings
 
 POLL_SECONDS = 0.25
-ROUNDS = 2  # two looks in a row: an echo may follow an apply
+ROUNDS = 2  # what the first round waited for may have caused an echo or a correction
 
 
 def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
@@ -64,21 +64,16 @@ def wait_quiet(settings: Settings, *, timeout_seconds: float, told: Callable[[st
 
     Raises `TransientError` naming the stage that still moves when the time is over.
     """
-    begun, calm, since = time.monotonic(), 0, int(time.time() * 1_000_000)
+    begun = time.monotonic()
     ends = Ends(settings.kafka.bootstrap)
-    moving: str | None = "capture"
     try:
-        while time.monotonic() - begun < timeout_seconds:
-            moving = what_moves(settings, since, ends)
-            if moving is None:
-                calm += 1
-                since = int(time.time() * 1_000_000)
-                if calm > ROUNDS:
-                    return time.monotonic() - begun
-            else:
-                calm = 0
+        for _ in range(ROUNDS):
+            since = int(time.time() * 1_000_000)
+            while (moving := what_moves(settings, since, ends)) is not None:
                 told(moving)
-            time.sleep(POLL_SECONDS)
+                if time.monotonic() - begun > timeout_seconds:
+                    raise TransientError(f"still moving after {timeout_seconds:.0f} s: {moving}; see `lienthong status`")
+                time.sleep(POLL_SECONDS)
     finally:
         ends.close()
-    raise TransientError(f"still moving after {timeout_seconds:.0f} s: {moving}")
+    return time.monotonic() - begun

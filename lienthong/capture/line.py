@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 KEYS_PER_QUERY = 2000
 SAVE_EVERY_SECONDS = 0.5
-HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 0.5
 
 
 def open_source(settings: Settings, system: str, role: str) -> Connection:

@@ -84,7 +84,7 @@ def run(settings: Settings, systems: Sequence[str], vault: Vault, stop: Callable
 
 
 def _beat(connection: Connection, lines: Sequence[Supervised]) -> None:
-    due = [s for s in lines if time.monotonic() - s.beat_at > 1.0]
+    due = [s for s in lines if time.monotonic() - s.beat_at > 0.5]
     if not due:
         return
     with transaction(connection) as cursor:

@@ -202,11 +202,12 @@ def _judge_children(verdict: Verdict, holdings: Holdings, truth: Truth, entity: 
         expected: dict[tuple[Any, ...], Fields] = {}
         for system in sources:
             for key, row in held.get(system, {}).get(code, {}).items():
-                expected.setdefault(key, row)
+                if not (code in journal and _is_bare(row)):
+                    expected.setdefault(key, row)
         for system in CHILD_TARGETS[entity]:
             if system in root.entitled and system in root.held:
                 there = held[system].get(code, {})
-                if code in journal and entity == "dossier_event":
+                if code in journal:
                     there = _without_journal(verdict, system, code, expected, there, journal[code])
                 _compare_sets(verdict, system, entity, expected, there, GROUPS[entity])
 
@@ -247,8 +248,7 @@ def _without_journal(
     lines = [step for step in steps if (step["status"], step["occurred_at"]) not in known]
     allowed = Counter(step["status"] for step in lines)
     needed = Counter(step["status"] for step in lines if step is not steps[0])
-    made = {key: row for key, row in there.items() if key not in expected}
-    count = Counter(row["status"] for row in made.values())
+    count = Counter(row["status"] for key, row in there.items() if _is_bare(row) and key not in expected)
     for status in needed:
         row = verdict.at(system, "dossier_event")
         row.expected += needed[status]
@@ -259,7 +259,12 @@ def _without_journal(
     for status in count:
         for _ in range(count[status] - allowed[status]):
             verdict.extra(system, "dossier_event", f"{code} step {status}")
-    return {key: row for key, row in there.items() if key in expected}
+    return {key: row for key, row in there.items() if key in expected or not _is_bare(row)}
+
+
+def _is_bare(event: Fields) -> bool:
+    """Whether a step was made from a status column, where nobody is named."""
+    return all(event[name] is None for name in GROUPS["dossier_event"])
 
 
 # ------------------------------------------------------------------ what takes no part
