@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +13,26 @@ from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, Ka
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
 
-from connectors.errors import FatalError, FencedError, TransientError
+from connectors.errors import ConfigError, FatalError, TransientError
 
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every retry; our own lines say what matters
 
 MESSAGE_BYTES_MAX = 900_000  # below the broker's and the client's default of 1 MiB (protocol R7)
+PROBE_SECONDS = 3.0
+BOOTSTRAP_MILLIS = 6_000  # with the probe before it: whoever asks brokers that are down knows it within ten seconds
+SEND_SECONDS = 30
 
 
 class BrokerUnavailable(TransientError):
     """The Kafka brokers do not answer; it is tried again and nothing was lost."""
 
     code = "LT-KFK-001"
+
+
+class TopicShapeError(ConfigError):
+    """A topic has another number of partitions than is configured; the order of records would break."""
+
+    code = "LT-KFK-002"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,28 @@ def errors_translated() -> Iterator[None]:
             "the stored position is no longer in the topic: its data was deleted before it was read; reload the affected systems"
         ) from None
     except (KafkaError, OSError) as error:
-        raise BrokerUnavailable(type(error).__name__) from None
+        raise BrokerUnavailable(f"the Kafka brokers do not answer ({type(error).__name__}); nothing was lost") from None
+
+
+def brokers(bootstrap: str) -> list[str]:
+    """The addresses in kafka.bootstrap, when somebody listens at one of them; raises `BrokerUnavailable` when nobody does.
+
+    The library would try for long and leave a thread behind for every try.
+    """
+    addresses = [address.strip() for address in bootstrap.split(",")]
+    problem = ""
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigError(f"kafka.bootstrap: {address} is not host:port")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS / len(addresses)):
+                return addresses
+        except (OSError, OverflowError) as error:
+            problem = type(error).__name__
+    raise BrokerUnavailable(
+        f"no Kafka broker can be reached at {', '.join(addresses)} ({problem}): does it run, and is kafka.bootstrap right? nothing was lost"
+    )
 
 
 class Producer:
@@ -57,7 +88,8 @@ class Producer:
     def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = 0) -> None:
         with errors_translated():
             self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap.split(","),
+                bootstrap_servers=brokers(bootstrap),
+                bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
                 client_id=client_id,
                 acks="all",
                 enable_idempotence=True,
@@ -65,8 +97,9 @@ class Producer:
                 batch_size=262_144,
                 max_request_size=1_000_000,
                 compression_type="lz4",
-                delivery_timeout_ms=120_000,
-                max_block_ms=60_000,
+                request_timeout_ms=20_000,
+                delivery_timeout_ms=SEND_SECONDS * 1000,
+                max_block_ms=10_000,
             )
         self._pending: list[Any] = []
 
@@ -88,10 +121,10 @@ class Producer:
     def flush(self) -> None:
         """Wait until all messages are acknowledged; raises if one was not."""
         with errors_translated():
-            self._producer.flush(timeout=120)
             pending, self._pending = self._pending, []
+            self._producer.flush(timeout=SEND_SECONDS + 5)
             for future in pending:
-                future.get(timeout=0.1 if future.is_done else 60)
+                future.get(timeout=0.1)
 
     def close(self) -> None:
         """Stop without waiting for what is unsent: the caller's position has not passed it."""
@@ -130,7 +163,8 @@ class Consumer:
         self.generation = 0
         with errors_translated():
             self._consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap.split(","),
+                bootstrap_servers=brokers(bootstrap),
+                bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
                 client_id=client_id,
                 group_id=group,
                 enable_auto_commit=False,
@@ -212,7 +246,9 @@ class Admin:
 
     def __init__(self, bootstrap: str) -> None:
         with errors_translated():
-            self._admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), request_timeout_ms=20_000)
+            self._admin = KafkaAdminClient(
+                bootstrap_servers=brokers(bootstrap), bootstrap_timeout_ms=BOOTSTRAP_MILLIS, request_timeout_ms=BOOTSTRAP_MILLIS
+            )
 
     def partitions(self, topic: str) -> int | None:
         """How many partitions a topic has; None when it does not exist."""
@@ -223,11 +259,11 @@ class Admin:
         return None
 
     def ensure(self, topics: dict[str, int], *, replication: int, settings: dict[str, str]) -> None:
-        """Create the missing topics; one with another partition count is a `FencedError` (key order would break)."""
+        """Create the missing topics; one with another partition count is a `TopicShapeError` (key order would break)."""
         for topic, wanted in topics.items():
             found = self.partitions(topic)
             if found is not None and found != wanted:
-                raise FencedError(
+                raise TopicShapeError(
                     f"topic {topic} has {found} partitions where {wanted} are configured; "
                     "the partition count is fixed for the life of a topic: set kafka.partitions back or use a new cluster"
                 )
@@ -251,7 +287,9 @@ class Ends:
 
     def __init__(self, bootstrap: str) -> None:
         with errors_translated():
-            self._consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), group_id=None, enable_auto_commit=False)
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=brokers(bootstrap), bootstrap_timeout_ms=BOOTSTRAP_MILLIS, group_id=None, enable_auto_commit=False
+            )
 
     def of(self, topic: str) -> dict[int, int]:
         """Partition -> end offset; empty when the topic does not exist."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import psycopg2.extensions
 import psycopg2.extras
 from psycopg2 import sql as sql
 
-from connectors.errors import FatalError, LienThongError, TransientError
+from connectors.errors import ConfigError, FatalError, LienThongError, TransientError
 
 Connection = psycopg2.extensions.connection
 Cursor = psycopg2.extensions.cursor
@@ -44,12 +45,35 @@ class Unreachable(TransientError):
     code = "LT-DB-001"
 
 
+class LoginRefused(ConfigError):
+    """The database answers, but does not let us in; correct the variable of its dsn, or its pg_hba.conf."""
+
+    code = "LT-DB-003"
+
+
+# What servers say to a login (SQLSTATE 28P01, 28000, 3D000, 42501): libpq gives the text of a failed connection, never its code.
+_LOGIN = (
+    (re.compile("password authentication failed"), "correct the password in the variable of its dsn"),
+    (re.compile("no password supplied"), "put the password into the variable of its dsn"),
+    (re.compile("no pg_hba.conf entry"), "its administrator allows our user and address in pg_hba.conf"),
+    (re.compile("permission denied for database"), "its administrator runs GRANT CONNECT ON DATABASE"),
+    (re.compile("is not permitted to log in"), "its administrator runs ALTER ROLE … LOGIN"),
+    (re.compile('role ".*" does not exist'), "correct the user in the variable of its dsn, or have it created"),
+    (re.compile('database ".*" does not exist'), "correct the database in the variable of its dsn"),
+)
+
+
+def _login_refused(text: str) -> str | None:
+    """What to do about a login that was refused; None when it was not the login."""
+    return next((advice for said, advice in _LOGIN if said.search(text)), None) if "FATAL:" in text else None
+
+
 def describe(error: psycopg2.Error) -> str:
     """SQLSTATE and primary message only: DETAIL and CONTEXT hold row values, that is personal data."""
     primary = error.diag.message_primary if error.diag is not None else None
     if primary is None:
         primary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{error.pgcode or 'no SQLSTATE'}: {primary}"
+    return f"{error.pgcode}: {primary}" if error.pgcode else primary
 
 
 def translated(error: psycopg2.Error) -> LienThongError:
@@ -61,7 +85,8 @@ def translated(error: psycopg2.Error) -> LienThongError:
     if state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_CODES:
         return Unreachable(text)
     if not state and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        return Unreachable(text)
+        advice = _login_refused(text)
+        return Unreachable(text) if advice is None else LoginRefused(f"{text.partition('FATAL:')[2].strip()}: {advice}")
     return FatalError(text)
 
 

@@ -243,6 +243,12 @@ def routing_of(cursor: Cursor, records: Sequence[int]) -> dict[int, dict[str, An
     }
 
 
+def note_loaded(cursor: Cursor, done: Iterable[tuple[str, int]]) -> None:
+    """A system's initial load has passed a partition: what it holds there is known."""
+    for system, partition in sorted(done):
+        cursor.execute("INSERT INTO hub.loaded VALUES (%s, %s) ON CONFLICT DO NOTHING", [system, partition])
+
+
 def note_changed(cursor: Cursor, changed: Iterable[tuple[int, int, str | None, int]]) -> None:
     """Put (record, lane, resend to, commit time µs) on the router's list."""
     copy_rows(cursor, "hub.changed", ("record", "lane", "resend", "at"), changed)

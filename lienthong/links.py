@@ -85,9 +85,14 @@ def merge_records(cursor: Cursor, keep: int, gone: int) -> None:
     cursor.execute("UPDATE hub.contribution SET record = %s WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET merged_into = %s, sole = NULL, updated_at = now() WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET sole = NULL WHERE record = %s", [keep])
-    for child, entity in rows(cursor, "SELECT record, entity FROM hub.record WHERE parent = %s ORDER BY record", [gone]):
-        _adopt(cursor, int(child), entity, keep, gone)
+    keep_promise(cursor, keep, gone)
     hub.note_changed(cursor, [(gone, 0, None, 0), (keep, 0, None, 0)])
+
+
+def keep_promise(cursor: Cursor, keep: int, promised: int) -> None:
+    """The parent that children waited for turns out to be a record we know: they become its children."""
+    for child, entity in rows(cursor, "SELECT record, entity FROM hub.record WHERE parent = %s ORDER BY record", [promised]):
+        _adopt(cursor, int(child), entity, keep, promised)
 
 
 def _adopt(cursor: Cursor, child: int, entity: str, keep: int, gone: int) -> None:

@@ -112,6 +112,7 @@ class Merger:
             self._identify(cursor, batch, known)
             self._store(cursor, batch)
             parked.from_batch(cursor, batch)
+            hub.note_loaded(cursor, {(n.header.system, int(n.content["partition"])) for n in batch.notes if n.header.kind == "load_complete"})
             hub.count(cursor, batch.counts)
         return batch
 
@@ -187,7 +188,10 @@ class Merger:
         for item in items:
             seen[item.key] = item
             entry = item.entry
-            if item.known is not None:
+            if item.known is not None and item.known.op == "p" and entry.record not in (None, item.known.record):
+                links.keep_promise(cursor, int(entry.record or 0), item.known.record)
+                item.record = int(entry.record or 0)
+            elif item.known is not None:
                 item.record = item.known.record
             elif entry.record is not None:
                 item.record = entry.record

@@ -93,6 +93,8 @@ class Router:
             cursor.execute("INSERT INTO hub.capture_state (system) VALUES (%s) ON CONFLICT DO NOTHING", [LEASE])
             cursor.execute("SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off")
         self._beat_at = 0.0
+        self._open: set[str] = {name for name, system in settings.systems.items() if system.capture == "none"}
+        self._looked_at = 0.0
 
     # ------------------------------------------------------------ contracts
     def note_contracts(self) -> int:
@@ -110,9 +112,28 @@ class Router:
             cursor.execute("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
             return int(cursor.rowcount)
 
+    def open_loaded(self) -> set[str]:
+        """Systems whose initial load has just become complete: from now on they are delivered to, beginning with everything there is.
+
+        Before, a record of theirs that is not loaded yet would look like a new one and be inserted a second time.
+        """
+        self._looked_at = time.monotonic()
+        with transaction(self.connection) as cursor:
+            found = {s for (s,) in rows(cursor, "SELECT system FROM hub.loaded GROUP BY system HAVING count(*) >= %s", [self.settings.kafka.partitions])}
+            fresh = found - self._open
+            known = {n.removeprefix("open ") for (n,) in rows(cursor, "SELECT name FROM hub.setting WHERE name LIKE 'open %%'")}
+            if fresh - known:
+                cursor.execute("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
+                for system in fresh - known:
+                    cursor.execute("INSERT INTO hub.setting VALUES (%s, '') ON CONFLICT DO NOTHING", [f"open {system}"])
+        self._open |= fresh
+        return fresh
+
     # ------------------------------------------------------------ one reading
     def step(self) -> int:
         """Route one slice of the change list; returns how many changes were taken."""
+        if time.monotonic() - self._looked_at > 0.5:
+            self.open_loaded()
         number = self.numbers.draw()
         with transaction(self.connection) as cursor:
             taken = rows(cursor, _TAKE, [RECORDS_PER_READING])
@@ -175,7 +196,7 @@ class Router:
             unit = scoped.get(name)
             if unit is not None:
                 found += self._by_unit.get((entity, unit), ())
-        return [terms for terms in found if terms.in_scope(values, parent)]
+        return [terms for terms in found if terms.system in self._open and terms.in_scope(values, parent)]
 
     # ------------------------------------------------------------ one record
     def _route(self, reading: Reading, golden: Golden) -> None:

@@ -119,3 +119,6 @@ CREATE TABLE IF NOT EXISTS hub.step (
 );
 
 CREATE TABLE IF NOT EXISTS hub.setting (name text PRIMARY KEY, value text NOT NULL);
+
+-- Which systems' own records are known: nothing is delivered to a system before its initial load has passed every partition.
+CREATE TABLE IF NOT EXISTS hub.loaded (system text, partition int, PRIMARY KEY (system, partition));
