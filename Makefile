@@ -25,7 +25,7 @@ test: setup ## Run every test, against real servers that are started for it: mak
 	$(BIN)/pytest $(ARGS)
 
 bench: setup ## Measure throughput and latency
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 check: setup ## Lint and type check
 	$(BIN)/ruff check .

@@ -8,8 +8,9 @@ import resource
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,6 +46,7 @@ class Cost:
     cpu_seconds: dict[str, float]
     peak_mb: dict[str, float]
     peak_total_mb: float
+    quarters_mb: list[dict[str, float]]  # the mean of each group in each quarter of the time: does it grow?
     harness_cpu_seconds: float
 
 
@@ -55,6 +57,7 @@ class Meter:
         self._groups = groups
         self._peak: dict[str, float] = {}
         self._peak_total = 0.0
+        self._sampled: list[dict[str, float]] = []
         self._first, self._first_ended, self._first_own = _cpu_by_group(groups()), _ended(), time.process_time()
         self._stopped = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
@@ -79,12 +82,14 @@ class Meter:
             cpu_seconds={name: round(used, 2) for name, used in cpu.items() if name != "ended" or used > 0.05},
             peak_mb={name: round(used, 1) for name, used in self._peak.items()},
             peak_total_mb=round(self._peak_total, 1),
+            quarters_mb=_quarters(self._sampled),
             harness_cpu_seconds=round(time.process_time() - self._first_own, 2),
         )
 
     def _sample(self) -> None:
         while not self._stopped.wait(SAMPLE_SECONDS):
             used = _sum_by_group(self._groups(), _memory_mb)
+            self._sampled.append(used)
             for name, megabytes in used.items():
                 self._peak[name] = max(self._peak.get(name, 0.0), megabytes)
             self._peak_total = max(self._peak_total, sum(used.values()))
@@ -110,6 +115,16 @@ def server_settings(dsn: str) -> dict[str, str]:
             at.execute("SELECT current_setting(%s)", (name,))
             shown[name] = str((at.fetchone() or ("",))[0])
     return shown
+
+
+def _quarters(samples: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    edges = [len(samples) * part // 4 for part in range(5)]
+    return [_mean(samples[first:last]) for first, last in pairwise(edges)]
+
+
+def _mean(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = {name: None for sample in samples for name in sample}
+    return {name: round(sum(sample.get(name, 0.0) for sample in samples) / len(samples), 1) for name in names}
 
 
 def _cpu_by_group(groups: Groups) -> dict[str, float]:

@@ -18,6 +18,7 @@ from benchmarks.contender import Contender
 from benchmarks.debezium import KAFKA_VERSION, Debezium
 from benchmarks.jobs import measure_latency, measure_load, measure_stream
 from benchmarks.meters import machine
+from benchmarks.ours import Ours
 from benchmarks.report import Report, Side
 from benchmarks.servers import Servers
 from benchmarks.work import Work
@@ -28,6 +29,7 @@ Factory = Callable[[Servers, Journey], Contender]
 
 NONE = "none"
 CONTENDERS: Mapping[str, Factory] = {
+    "lienthong": lambda servers, journey: Ours(servers, is_full=journey == "full_path"),
     "debezium": lambda servers, _: Debezium(servers, form="json"),
     "debezium-avro": lambda servers, _: Debezium(servers, form="avro"),
 }
@@ -43,7 +45,7 @@ def bench(  # noqa: PLR0913  (each option of a command is an argument)
     changes: Annotated[int, typer.Option(help="Changes of the stream job, a multiple of 45.")] = 225_000,
     latency_seconds: Annotated[int, typer.Option(help="Length of the latency job at 500 changes a second.")] = 60,
     jobs: Annotated[str, typer.Option(help=f"Of {', '.join(JOBS)}.")] = ",".join(JOBS),
-    ours: Annotated[str, typer.Option(help=f"{NONE} or one of {', '.join(CONTENDERS)}.")] = NONE,
+    ours: Annotated[str, typer.Option(help=f"{NONE} or one of {', '.join(CONTENDERS)}.")] = "lienthong",
     peer: Annotated[str, typer.Option(help=f"{NONE} or one of {', '.join(CONTENDERS)}.")] = "debezium",
     repeat: Annotated[int, typer.Option(help="Runs of each; the median is reported.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("build/bench.json"),

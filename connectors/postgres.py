@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import re
 import select
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import psycopg2
@@ -51,6 +52,15 @@ class LoginRefused(ConfigError):
     code = "LT-DB-003"
 
 
+class ShapeChanged(FatalError):
+    """A table or column is not there any more, or may not be read; `lienthong check` shows what differs."""
+
+    code = "LT-DB-004"
+
+
+# Undefined column, table, schema, function; insufficient privilege.
+_SHAPE_CODES = {"42703", "42P01", "3F000", "42883", "42501"}
+
 # What servers say to a login (SQLSTATE 28P01, 28000, 3D000, 42501): libpq gives the text of a failed connection, never its code.
 _LOGIN = (
     (re.compile("password authentication failed"), "correct the password in the variable of its dsn"),
@@ -87,7 +97,9 @@ def translated(error: psycopg2.Error) -> LienThongError:
     if not state and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         advice = _login_refused(text)
         return Unreachable(text) if advice is None else LoginRefused(f"{text.partition('FATAL:')[2].strip()}: {advice}")
-    return FatalError(text)
+    if not state and type(error) is psycopg2.DatabaseError:  # the driver's word for a connection that broke in a stream
+        return Unreachable(text)
+    return ShapeChanged(text) if state in _SHAPE_CODES else FatalError(text)
 
 
 def _without_values(state: str, error: psycopg2.Error) -> str:
@@ -108,16 +120,48 @@ def errors_translated() -> Iterator[None]:
         raise translated(error) from None
 
 
+# A SQL_ASCII database holds bytes of any kind. They are asked for in an encoding that the server neither checks nor converts, and
+# which the driver then reads as what it mostly is, UTF-8: a byte that is not comes as a lone surrogate, and goes back as that byte.
+_BYTES_AS = "LATIN10"
+
+
+def _decode_bytes(data: Any, _errors: str = "strict") -> tuple[str, int]:
+    return codecs.utf_8_decode(data, "surrogateescape", True)  # noqa: FBT003 - positional in C
+
+
+def _encode_bytes(text: str, _errors: str = "strict") -> tuple[bytes, int]:
+    return codecs.utf_8_encode(text, "surrogateescape")
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    return codecs.CodecInfo(_encode_bytes, _decode_bytes, name=name) if name == "lienthong_bytes" else None
+
+
+codecs.register(_find_codec)
+psycopg2.extensions.encodings[_BYTES_AS] = "lienthong_bytes"
+
+_SESSION = "-c timezone=UTC -c datestyle=ISO,MDY -c intervalstyle=postgres -c extra_float_digits=1"
+
+
+def _is_bytes(connection: Connection) -> bool:
+    return connection.get_parameter_status("server_encoding") == "SQL_ASCII"
+
+
 def connect(dsn: str, *, application_name: str, autocommit: bool = False, connect_timeout_seconds: int = 10) -> Connection:
-    """Open a connection in UTC with UTF-8; raises `Unreachable` when the server does not answer."""
+    """Open a connection in UTC; raises `Unreachable` when the server does not answer.
+
+    On a SQL_ASCII server, bytes that are not UTF-8 come as lone surrogates.
+    """
     with errors_translated():
         connection = psycopg2.connect(
             dsn,
             application_name=application_name,
             connect_timeout=connect_timeout_seconds,
-            options="-c timezone=UTC -c datestyle=ISO -c extra_float_digits=1",
+            options=_SESSION,
             keepalives_idle=30,
         )
+        if _is_bytes(connection):
+            connection.set_client_encoding(_BYTES_AS)
         connection.autocommit = autocommit
         return connection
 
@@ -137,26 +181,40 @@ def transaction(connection: Connection) -> Iterator[Cursor]:
 
 
 @contextlib.contextmanager
-def snapshot(connection: Connection) -> Iterator[Cursor]:
-    """One read-only REPEATABLE READ transaction: everything inside is seen at one instant."""
+def snapshot(connection: Connection, locks: str = "") -> Iterator[Cursor]:
+    """One read-only REPEATABLE READ transaction: everything inside is seen at one instant.
+
+    `locks` are statements that run before the instant is fixed, see `shared_locks`.
+    """
     with transaction(connection) as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; " + locks)
         yield cursor
 
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+def shared_locks(cursor: Cursor, tables: Collection[sql.Composable], *, timeout_seconds: int) -> str:
+    """Statements for `snapshot` that keep the tables' shape as it is until it ends.
+
+    TRUNCATE and the rewriting forms of ALTER TABLE are not MVCC-safe (PostgreSQL manual, 13.6): to an older snapshot the table is
+    simply empty, and every record in it would be taken for deleted.
+    """
+    names = sql.SQL(", ").join(tables)
+    statement = sql.SQL("SET LOCAL lock_timeout = {}; LOCK TABLE {} IN ACCESS SHARE MODE")
+    return statement.format(sql.Literal(f"{timeout_seconds}s"), names).as_string(cursor)
 
 
-def _copy_text(value: object) -> str:
-    if value is None:
-        return "\\N"
-    if isinstance(value, str):
-        return value.translate(_ESCAPES)
-    if isinstance(value, bytes):
-        return "\\\\x" + value.hex()
-    if value is True or value is False:
-        return "t" if value else "f"
-    return str(value)
+def _escaped(text: str) -> str:
+    # Looking first is ten times cheaper than str.translate, and hardly any text needs it.
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if "\n" in text or "\t" in text or "\r" in text:
+        text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return text
+
+
+_COPY: dict[type, Callable[[Any], str]] = {
+    str: _escaped, int: str, bytes: lambda value: "\\\\x" + value.hex(), bool: lambda value: "t" if value else "f",
+    type(None): lambda _: "\\N",
+}
 
 
 class _Lines:
@@ -172,12 +230,27 @@ class _Lines:
         return bytes(part)
 
 
-def copy_rows(cursor: Cursor, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def copy_rows(cursor: Cursor, table: str, columns: Sequence[str], rows: Collection[Sequence[object]]) -> None:
     """COPY rows into a table (identifiers already quoted by the caller's composer or constants of ours)."""
-    text = _copy_text
-    data = "".join(["\t".join([text(value) for value in row]) + "\n" for row in rows])
+    if not rows:
+        return
+    forms = _COPY
+    data = "".join(["\t".join([forms.get(type(value), str)(value) for value in row]) + "\n" for row in rows])
     statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
     cursor.copy_expert(statement, _Lines(data.encode()), size=262144)
+
+
+def streamed(cursor: Cursor, statement: str, arguments: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Run a query whose answer may be large: it is fetched in parts, through a cursor in the server."""
+    with cursor.connection.cursor(name="lienthong_streamed") as part:
+        part.itersize = 5000
+        part.execute(statement, arguments)
+        yield from part
+
+
+def is_bytes(cursor: Cursor) -> bool:
+    """Whether the database is SQL_ASCII, so that text in it may be anything."""
+    return _is_bytes(cursor.connection)
 
 
 def rows(cursor: Cursor, statement: Any, arguments: Sequence[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
@@ -195,11 +268,15 @@ def one(cursor: Cursor, statement: Any, arguments: Sequence[Any] | dict[str, Any
 class ReplicationStream:
     """A logical replication slot read through pgoutput, protocol 1 with streaming off (rule R3)."""
 
-    def __init__(self, dsn: str, *, slot: str, publication: str, application_name: str) -> None:
+    def __init__(self, dsn: str, *, slot: str, publication: str, application_name: str, as_bytes: bool = False) -> None:
         self._slot = slot
         with errors_translated():
             self._connection = psycopg2.connect(
-                dsn, application_name=application_name, connection_factory=psycopg2.extras.LogicalReplicationConnection
+                dsn,
+                application_name=application_name,
+                connection_factory=psycopg2.extras.LogicalReplicationConnection,
+                # Keys must have the same text here as in a reading.
+                options=_SESSION + ("" if as_bytes else " -c client_encoding=UTF8"),
             )
             self._cursor = self._connection.cursor()
             self._cursor.start_replication(
@@ -228,10 +305,15 @@ class ReplicationStream:
         """The newest end of WAL the server has told about."""
         return int(self._cursor.wal_end)
 
+    def breathe(self) -> None:
+        """Show the server that we live, while we are busy with something else (its `wal_sender_timeout`)."""
+        with errors_translated():
+            self._cursor.send_feedback(force=True)  # type: ignore[no-untyped-call]
+
     def confirm(self, position: int) -> None:
         """Tell the server that everything before `position` is safe with us."""
         with errors_translated():
-            self._cursor.send_feedback(write_lsn=position, flush_lsn=position, apply_lsn=position, force=True)
+            self._cursor.send_feedback(write_lsn=position, flush_lsn=position, apply_lsn=position, force=True)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Drop the connection; the slot stays."""

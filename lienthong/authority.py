@@ -81,6 +81,13 @@ class Authority:
         receiving = self._by_agency.get(routing.get("receiving_agency_code") or "")
         return processing, receiving
 
+    def outranks(self, system: str, holder: str | None, entity: str, group: str, on: date, routing: Mapping[str, Any]) -> bool:
+        """Whether the system's own word, once it speaks, would count above the present holder's."""
+        processing, receiving = self.roles(routing)
+        mine = self.rank(system, entity, group, on, processing, receiving)
+        theirs = self.rank(holder, entity, group, on, processing, receiving) if holder is not None else None
+        return mine is not None and (theirs is None or mine < theirs)
+
     def always_has_say(self, system: str, entity: str, mask: int) -> bool:
         """Whether every rule of every group among the fields of `mask` names the system or its kind, at every date."""
         names = {system, self._kinds.get(system, "")}
@@ -103,12 +110,26 @@ def ranked(said: Iterable[Said], rank: Callable[[Said], int | None]) -> list[Sai
     return [s for *_, s in sorted(candidates, key=lambda c: c[:3])]
 
 
+def _one_each(contributions: Iterable[Said]) -> dict[str, Said]:
+    """Of each system the row that speaks for it: one that exists before one that is gone, then the newest, then by content."""
+    said: dict[str, Said] = {}
+    for s in contributions:
+        held = said.get(s.system)
+        if held is None or _precedence(held) < _precedence(s):
+            said[s.system] = s
+    return said
+
+
+def _precedence(s: Said) -> tuple[bool, int, bool, str]:
+    return s.exists, s.version, not s.delivered, repr(sorted(s.values.items(), key=lambda item: item[0]))
+
+
 def fold(authority: Authority, entity: str, contributions: Iterable[Said], parent_routing: Mapping[str, Any] | None = None) -> Golden:
     """The golden record: per field group the best-ranked system that speaks about it; a field it leaves out comes from the next.
 
     Depends only on the set of contributions: any order and any duplication give the same record.
     """
-    said = {s.system: s for s in sorted(contributions, key=lambda s: s.version)}
+    said = _one_each(contributions)
     alive = [s for s in said.values() if s.exists]
     on = authority.date_of(entity, alive)
     routing: Mapping[str, Any] = parent_routing or {}

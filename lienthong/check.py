@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from connectors.kafka import Admin
-from connectors.postgres import Cursor, connect, transaction
+from connectors.postgres import Cursor, LoginRefused, connect, transaction
 from lienthong.catalogue import Catalogue, Server, read_catalogue, read_server
 from lienthong.check_tables import Against, captured_columns, table_problems
 from lienthong.ddl import OWN_TABLES, PUBLICATION, TRIGGER, TRUNCATE_TRIGGER, notification_columns, trigger_arguments
@@ -46,7 +46,7 @@ def check_live(settings: Settings, systems: Sequence[str] | None) -> list[Proble
     names = tuple(settings.systems if systems is None else systems)
     tasks: list[tuple[str, Callable[[], Finding]]] = [
         ("hub", lambda: _hub(settings.hub.dsn)),
-        ("kafka", lambda: _kafka(settings.kafka, tuple(settings.systems))),
+        ("kafka", lambda: _kafka(settings.kafka, tuple(s for s in settings.systems if settings.contract_of(s)))),
         *((name, _task(settings, name)) for name in names),
     ]
     with ThreadPoolExecutor(max_workers=min(CONNECTIONS_MAX, len(tasks)), thread_name_prefix="check") as pool:
@@ -71,7 +71,10 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except TransientError as error:
-        return Finding((_dependency(name, f"cannot be reached: {error}", "does it run, and is the dsn right?"),))
+        hint = "" if name == "kafka" else "does it run, and is the dsn right?"
+        return Finding((_dependency(name, f"cannot be reached: {error}", hint),))
+    except LoginRefused as error:
+        return Finding((_dependency(name, f"cannot be reached: {error}", "the other systems were still checked"),))
     except LienThongError as error:
         return Finding((_dependency(name, f"cannot be checked: {error}", ""),))
     except (OSError, ValueError) as error:  # a server's message in another encoding, an address that is none

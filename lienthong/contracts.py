@@ -52,11 +52,11 @@ def masked(mask: str, value: Any) -> Any:
 
 def _holds(scope: Scope, values: Values, units: frozenset[str], agencies: frozenset[str]) -> bool:
     if scope.units is not None:
-        wanted = units if "own" in scope.units else frozenset(scope.units)
+        wanted = frozenset(scope.units) | (units if "own" in scope.units else frozenset())
         if not wanted & {values.get(name) for name in ("processing_unit", "residence_unit", "unit_code") if values.get(name)}:
             return False
     if scope.agencies is not None:
-        wanted = agencies if "own" in scope.agencies else frozenset(scope.agencies)
+        wanted = frozenset(scope.agencies) | (agencies if "own" in scope.agencies else frozenset())
         if not wanted & {values.get(name) for name in ("processing_agency_code", "receiving_agency_code", "agency_code") if values.get(name)}:
             return False
     if scope.procedures is not None and values.get("procedure_code") not in scope.procedures:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 import orjson
 
-from connectors.postgres import Connection, Cursor, connect, copy_rows, one, rows, transaction
-from lienthong.errors import FencedError
+from connectors.postgres import connect, Connection, copy_rows, Cursor, DataRefused, errors_translated, LoginRefused, one, rows, transaction, Unreachable
+from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
 
@@ -29,6 +30,7 @@ CREATE TEMP TABLE IF NOT EXISTS b_record (record bigint, entity text, parent big
 CONTRIBUTION = (
     "system", "entity", "local_key", "record", "epoch", "version", "op", "delivered", "mask", "nulls", "body", "claim", "parent_key", "at",
 )
+RECORD = ("record", "entity", "parent", "deleted", "sole", "version", "body", "who")
 _EXISTING = """
 SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered
 FROM b_key k JOIN hub.contribution c ON (c.system, c.entity, c.local_key) = (k.system, k.entity, k.local_key)
@@ -101,6 +103,19 @@ class Ids:
         return self._left.pop()
 
 
+@contextmanager
+def named() -> Iterator[None]:
+    """Say of an error inside that it is the hub that does not answer, or is not there yet."""
+    try:
+        yield
+    except (LoginRefused, Unreachable) as error:
+        raise type(error)(f"the hub cannot be reached: {error}") from None
+    except FatalError as error:
+        if not str(error).startswith(("42P01", "3F000")):
+            raise
+        raise ConfigError("the hub is empty: it is set up by the first `lienthong run` or `lienthong load`") from None
+
+
 def install(dsn: str) -> None:
     """Create or complete the hub's schema."""
     connection = connect(dsn, application_name="lienthong install")
@@ -171,6 +186,19 @@ def claim(cursor: Cursor, wanted: Mapping[str, int]) -> dict[str, int]:
     return dict(found)
 
 
+def release(cursor: Cursor, given_up: Sequence[tuple[str, int, str, str, str]]) -> None:
+    """Free identifiers that a source record (claim, record, system, entity, local key) no longer has and nobody else of its record claims."""
+    if given_up:
+        cursor.execute(
+            """DELETE FROM hub.identifier i USING unnest(%s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+                 AS g(claim, record, system, entity, local_key)
+               WHERE i.claim = g.claim AND i.record = g.record AND NOT EXISTS (
+                 SELECT 1 FROM hub.contribution c WHERE c.record = i.record AND c.claim = i.claim AND c.op = 's'
+                 AND (c.system, c.entity, c.local_key) <> (g.system, g.entity, g.local_key))""",
+            [list(column) for column in zip(*sorted(given_up), strict=True)],
+        )
+
+
 def lock(cursor: Cursor, records: Iterable[int]) -> dict[int, Row]:
     """Lock golden records in id order (B6) and read them; the locked set stays in b_lock for `of_locked`."""
     wanted = sorted(set(records))
@@ -202,10 +230,24 @@ def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) ->
     return int(cursor.rowcount)
 
 
+def add_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) -> None:
+    """Store contributions of source records never seen before; only one process reads their partition, so nothing is there."""
+    try:
+        with errors_translated():
+            copy_rows(cursor, "hub.contribution", CONTRIBUTION, contributions)
+    except DataRefused as error:  # a delete that came by another partition: the batch is merged again and finds it
+        raise TransientError(f"a contribution was stored meanwhile ({error.sqlstate})") from None
+
+
+def add_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
+    """Store golden records whose ids were drawn in this very transaction."""
+    copy_rows(cursor, "hub.record", RECORD, golden)
+
+
 def put_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
     """Store golden records."""
     if golden:
-        copy_rows(cursor, "b_record", ("record", "entity", "parent", "deleted", "sole", "version", "body", "who"), golden)
+        copy_rows(cursor, "b_record", RECORD, golden)
         cursor.execute(_UPSERT_RECORDS)
 
 
@@ -249,7 +291,7 @@ def note_loaded(cursor: Cursor, done: Iterable[tuple[str, int]]) -> None:
         cursor.execute("INSERT INTO hub.loaded VALUES (%s, %s) ON CONFLICT DO NOTHING", [system, partition])
 
 
-def note_changed(cursor: Cursor, changed: Iterable[tuple[int, int, str | None, int]]) -> None:
+def note_changed(cursor: Cursor, changed: Sequence[tuple[int, int, str | None, int]]) -> None:
     """Put (record, lane, resend to, commit time µs) on the router's list."""
     copy_rows(cursor, "hub.changed", ("record", "lane", "resend", "at"), changed)
 

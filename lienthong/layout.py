@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,8 @@ WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER
 """
 
 INTEGERS = {"int2", "int4", "int8"}
+LONG = {"text", "varchar", "json", "jsonb", "xml", "citext"}
+TEXT_CHARACTERS_MAX = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ def columns_of(cursor: Cursor, table: str) -> dict[str, Column]:
     return {name: Column(base, kind, declared) for name, base, kind, declared in found}
 
 
+def _cut(text: sql.Composable) -> sql.Composable:
+    """A text with one character more than is carried, at most: 2,000 rows of 10 MB must not be fetched to be refused."""
+    return sql.SQL("CASE WHEN octet_length({0}) > {1} THEN left({0}, {1}) ELSE {0} END").format(text, sql.Literal(TEXT_CHARACTERS_MAX + 1))
+
+
 @dataclass(frozen=True)
 class Layout:
     """An entity of a profile bound to live column types."""
@@ -81,9 +88,25 @@ class Layout:
         mapping = profile.entities[entity]
         tables = {mapping.table, *(part.table for part in mapping.parts.values())}
         layout = cls(entity, profile, mapping, {table: columns_of(cursor, table) for table in tables})
+        for table, column in layout.named_columns():
+            if column not in layout.types[table]:
+                raise ConfigError(f"{profile.profile}: {entity}: table {table} has no column {column}")
         for name in mapping.fields:
             layout.column_type(name)
         return layout
+
+    def named_columns(self) -> Iterator[tuple[str, str]]:
+        """Table and column of everything the profile names beside its fields."""
+        mapping = self.mapping
+        roots = [*mapping.key, *mapping.where, *(mapping.parent.columns if mapping.parent else ())]
+        roots += [mapping.deleted.column] if mapping.deleted else []
+        roots += [mapping.each.column] if mapping.each else []
+        roots += [mapping.events] if mapping.events else []
+        yield from ((mapping.table, column) for column in roots)
+        for part in mapping.parts.values():
+            yield from ((mapping.table, column) for column in part.on.values())
+            ordered = part.pick.order_by if part.pick else ()
+            yield from ((part.table, column) for column in (*part.on, *part.where, *ordered))
 
     # ------------------------------------------------------------ names
     def origin(self, column: str) -> tuple[str | None, str]:
@@ -128,9 +151,9 @@ class Layout:
             return sql.SQL("NULL")
         ref, column = self.ref(spec.column), self.column_type(field)
         if column is None:
-            return ref
+            return _cut(ref)
         if spec.path:
-            return sql.SQL("({}::jsonb #>> {})").format(ref, sql.Literal([str(step) for step in spec.path]))
+            return _cut(sql.SQL("({}::jsonb #>> {})").format(ref, sql.Literal([str(step) for step in spec.path])))
         reader = spec.read or DEFAULTS[schemas.field(self.entity, field).type]
         if reader == "instant":
             return self._instant(ref, column, spec)
@@ -138,7 +161,13 @@ class Layout:
             return sql.SQL("CASE WHEN isfinite({0}) THEN {0}::date - DATE '1970-01-01' END").format(ref)
         if column.base in INTEGERS or column.base == "bool":
             return ref
-        return sql.SQL("{}::text").format(ref)
+        text = sql.SQL("{}::text").format(ref)
+        return _cut(text) if self.may_be_long(field) else text
+
+    def may_be_long(self, field: str) -> bool:
+        """Whether the column behind a field may hold a text of any length."""
+        column = self.column_type(field)
+        return column is None or (column.base in LONG and "(" not in column.declared)
 
     def _instant(self, ref: sql.Composable, column: Column, spec: FieldMap) -> sql.Composable:
         micros = "CASE WHEN isfinite({0}) THEN (extract(epoch FROM {1}) * 1000000)::int8 END"
@@ -228,6 +257,8 @@ class Layout:
     @cached_property
     def parent_key(self) -> sql.Composable:
         """The parent's local key as text, NULL for roots."""
+        if self.mapping.each is not None:
+            return self.key_text(self.mapping.key)
         if self.mapping.parent is None:
             return sql.SQL("NULL::text")
         return self.key_text(self.mapping.parent.columns)

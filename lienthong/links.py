@@ -25,21 +25,25 @@ def settle(cursor: Cursor, contested: Sequence[tuple[Item, int]], batch: Batch, 
     for item in batch.items:
         mine[item.record].append(item)
     for item, first_holder in contested:
-        holder = _living(cursor, first_holder)
+        holder = living(cursor, first_holder)
         if holder == item.record:
             continue
         body, systems = _holder(cursor, holder, mine.get(holder, []))
         joining = {item.entry.system} if item.fresh else _systems(cursor, item.record) | {item.entry.system}
-        if item.entry.entity != "dossier_event" and joining & systems or not agree(item.entry.entity, item.values, body):
+        if item.entry.entity == "dossier_event" and joining & systems:
+            item.claim = None  # two rows of one system are two steps, even within one second
+            continue
+        if joining & systems or not agree(item.entry.entity, item.values, body):
             _park(cursor, item, holder, batch, same_system=bool(joining & systems))
             continue
         if item.fresh:
             _move(mine, item, holder)
         else:
-            _join(cursor, item, holder, mine)
+            batch.again |= _join(cursor, item, holder, mine)
 
 
-def _living(cursor: Cursor, record: int) -> int:
+def living(cursor: Cursor, record: int) -> int:
+    """The record that a record was merged into, or itself."""
     while True:
         found = rows(cursor, "SELECT merged_into FROM hub.record WHERE record = %s", [record])
         if not found or found[0][0] is None:
@@ -66,18 +70,19 @@ def _move(mine: dict[int, list[Item]], item: Item, holder: int) -> None:
     mine[holder].append(item)
 
 
-def _join(cursor: Cursor, item: Item, holder: int, mine: dict[int, list[Item]]) -> None:
-    """Two records turn out to be one: the older id stays, the other keeps pointing to it."""
+def _join(cursor: Cursor, item: Item, holder: int, mine: dict[int, list[Item]]) -> set[int]:
+    """Two records turn out to be one: the older id stays, the other keeps pointing to it. Returns the records to fold again."""
     keep, gone = sorted((holder, item.record))
     hub.lock(cursor, [keep, gone])
-    merge_records(cursor, keep, gone)
+    again = merge_records(cursor, keep, gone)
     for other in mine.pop(gone, []):
         other.record, other.fresh = keep, False
         mine[keep].append(other)
+    return again
 
 
-def merge_records(cursor: Cursor, keep: int, gone: int) -> None:
-    """Move everything of one record into another, and its children with it."""
+def merge_records(cursor: Cursor, keep: int, gone: int) -> set[int]:
+    """Move everything of one record into another, and its children with it; returns the records to fold again."""
     cursor.execute(
         "UPDATE hub.identifier SET record = %s WHERE claim IN (SELECT claim FROM hub.contribution WHERE record = %s AND claim IS NOT NULL)",
         [keep, gone],
@@ -85,17 +90,19 @@ def merge_records(cursor: Cursor, keep: int, gone: int) -> None:
     cursor.execute("UPDATE hub.contribution SET record = %s WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET merged_into = %s, sole = NULL, updated_at = now() WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET sole = NULL WHERE record = %s", [keep])
-    keep_promise(cursor, keep, gone)
     hub.note_changed(cursor, [(gone, 0, None, 0), (keep, 0, None, 0)])
+    return {keep} | keep_promise(cursor, keep, gone)
 
 
-def keep_promise(cursor: Cursor, keep: int, promised: int) -> None:
-    """The parent that children waited for turns out to be a record we know: they become its children."""
+def keep_promise(cursor: Cursor, keep: int, promised: int) -> set[int]:
+    """The parent that children waited for turns out to be a record we know: they become its children, to be folded again."""
+    again: set[int] = set()
     for child, entity in rows(cursor, "SELECT record, entity FROM hub.record WHERE parent = %s ORDER BY record", [promised]):
-        _adopt(cursor, int(child), entity, keep, promised)
+        again |= _adopt(cursor, int(child), entity, keep, promised)
+    return again
 
 
-def _adopt(cursor: Cursor, child: int, entity: str, keep: int, gone: int) -> None:
+def _adopt(cursor: Cursor, child: int, entity: str, keep: int, gone: int) -> set[int]:
     """A child of the record that went: its claim is renewed under the record that stays; an equal one there absorbs it."""
     prefix, renewed = f"{entity}:{gone}:", f"{entity}:{keep}:"
     cursor.execute("UPDATE hub.record SET parent = %s WHERE record = %s", [keep, child])
@@ -112,13 +119,13 @@ def _adopt(cursor: Cursor, child: int, entity: str, keep: int, gone: int) -> Non
         cursor.execute("DELETE FROM hub.identifier WHERE claim = %s", [old])
         holder = rows(cursor, "SELECT record FROM hub.identifier WHERE claim = %s", [new])
         if holder and int(holder[0][0]) != child:
-            merge_records(cursor, int(holder[0][0]), child)
-            return
+            return merge_records(cursor, int(holder[0][0]), child)
+    return {child}
 
 
 def follow(cursor: Cursor, record: int, by_record: dict[int, list[Item]], old: dict[int, Row]) -> None:
     """Entries for a record that was merged meanwhile belong to the one it was merged into."""
-    target = _living(cursor, record)
+    target = living(cursor, record)
     old.pop(record)
     for item in by_record.pop(record):
         item.record, item.fresh = target, False

@@ -9,12 +9,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from connectors.kafka import Producer
-from connectors.postgres import Connection, connect, one, rows, snapshot, sql, transaction
+from connectors.postgres import (
+    Connection,
+    Cursor,
+    LoginRefused,
+    Unreachable,
+    connect,
+    one,
+    rows,
+    snapshot,
+    sql,
+    transaction,
+)
 from lienthong import frames
 from lienthong.capture import state
 from lienthong.capture.line import open_source
@@ -67,6 +79,13 @@ class Loader:
         self._hub_lock = threading.Lock()
 
     # ------------------------------------------------------------ the whole
+    def reach(self) -> None:
+        """Try the source first, so that one that is away is named."""
+        try:
+            open_source(self.settings, self.system, f"load {self.system}").close()
+        except (LoginRefused, Unreachable) as error:
+            raise type(error)(f"{self.system} cannot be reached: {error}") from None
+
     def run(
         self, *, entities: Sequence[str] = (), keys: Sequence[str] = (), low: str | None = None, high: str | None = None,
         resume: bool = False, workers: int = 2, progress: Progress = lambda _entity, _done, _planned: None,
@@ -74,9 +93,7 @@ class Loader:
         """Load everything, some entities, or single records by local key; parents before children."""
         begun = time.monotonic()
         self._ensure_life()
-        with open_source(self.settings, self.system, f"load {self.system}") as connection:
-            readings = SourceReadings(connection, self.system, self.settings.profile_of(self.system), self.vault)
-        connection.close()
+        _, readings = self._connection()
         unknown = set(entities) - set(readings.entities)
         if unknown:
             raise ConfigError(f"{self.system} has no {', '.join(sorted(unknown))}; it has {', '.join(readings.entities)}")
@@ -182,21 +199,29 @@ class Loader:
         return bool(found and found[0])
 
     def _chunk(self, entity: str, chunk: Chunk) -> int:
-        version, epoch = self._finished()
-        connection, readings = self._connection()
-        with snapshot(connection) as cursor:
-            output = Output(self.settings.kafka.partitions, self.system, epoch, version, int(time.time() * 1_000_000))
+        with self._look() as (cursor, readings, output):
             readings.entities[entity].read_range(cursor, chunk.low, chunk.high, output)
-        for partition, frame in output.close():
-            self.producer.send(frames.TOPIC, frame, partition=partition)
         with self._hub_lock:
-            self.producer.flush()
+            self._publish(output)
             with transaction(self.hub) as cursor:
                 cursor.execute(
                     "UPDATE hub.load_chunk SET done_at = clock_timestamp() WHERE system = %s AND entity = %s AND number = %s",
                     [self.system, chunk.entity, chunk.number],
                 )
         return output.records
+
+    @contextmanager
+    def _look(self) -> Iterator[tuple[Cursor, SourceReadings, Output]]:
+        """One consistent look at the source, for an output with the number of the last reading that had finished before it."""
+        version, epoch = self._finished()
+        connection, readings = self._connection()
+        with snapshot(connection, self._local.locks) as cursor:
+            yield cursor, readings, Output(self.settings.kafka.partitions, self.system, epoch, version, int(time.time() * 1_000_000))
+
+    def _publish(self, output: Output) -> None:
+        for partition, frame in output.close():
+            self.producer.send(frames.TOPIC, frame, partition=partition)
+        self.producer.flush()
 
     def _finished(self) -> tuple[int, int]:
         """The number of the last finished reading, taken before the chunk's snapshot."""
@@ -210,22 +235,18 @@ class Loader:
             self._local.connection = open_source(self.settings, self.system, f"load {self.system}")
             self._opened.append(self._local.connection)
             profile = self.settings.profile_of(self.system)
-            self._local.readings = SourceReadings(self._local.connection, self.system, profile, self.vault)
-            self._local.connection.rollback()
+            with transaction(self._local.connection) as cursor:
+                self._local.readings = SourceReadings(cursor, self.system, profile, self.vault)
+                self._local.locks = self._local.readings.locks(cursor)
         return self._local.connection, self._local.readings
 
     # ------------------------------------------------------------ single records, the end
     def _keys(self, chosen: Sequence[EntityReading], keys: Sequence[str]) -> int:
-        version, epoch = self._finished()
-        connection, readings = self._connection()
-        output = Output(self.settings.kafka.partitions, self.system, epoch, version, int(time.time() * 1_000_000))
-        with snapshot(connection) as cursor:
+        with self._look() as (cursor, readings, output):
             for reading in chosen:
                 parts = [split_key(key, len(reading.layout.mapping.key)) for key in keys]
                 readings.entities[reading.entity].read_keys(cursor, parts, output)
-        for partition, frame in output.close():
-            self.producer.send(frames.TOPIC, frame, partition=partition)
-        self.producer.flush()
+        self._publish(output)
         return output.records
 
     def _range(self, reading: EntityReading, low: str | None, high: str | None) -> int:

@@ -10,11 +10,10 @@ from zoneinfo import ZoneInfo
 
 import schemas
 from lienthong import units
-from lienthong.layout import Layout
+from lienthong.layout import TEXT_CHARACTERS_MAX, Layout
 from lienthong.readers import DEFAULTS, READERS, Unreadable, Value, day_of, from_micros, to_date
 from lienthong.settings import FieldMap
 
-TEXT_CHARACTERS_MAX = 200_000
 STATUSES = range(1, 11)
 
 Read = Callable[[Any], Any]
@@ -57,8 +56,15 @@ def _mapped(table: dict[str, Any], raw: Any) -> Any:
 
 def _long_text(raw: str) -> str:
     if len(raw) > TEXT_CHARACTERS_MAX:
-        raise Unreadable("too_large", f"{len(raw)} characters where at most {TEXT_CHARACTERS_MAX} are carried")
+        raise Unreadable("too_large", f"more than {TEXT_CHARACTERS_MAX:,} characters, which is the most that is carried")
     return raw
+
+
+def _of_bounded_length(read: Read | None) -> Read:
+    """The same reader for a column of any length: what was cut by the reading must not pass for the whole."""
+    if read is None:
+        return _long_text
+    return lambda raw: read(_long_text(raw) if isinstance(raw, str) else raw)
 
 
 class Mapper:
@@ -75,8 +81,8 @@ class Mapper:
         for position, name in enumerate(self._columns):
             spec = layout.mapping.fields[name]
             read = None if layout.is_native(name) and spec.values is None else _lookup(spec, self.zone, fields[name])
-            if read is None and fields[name].type == "string":
-                read = _long_text if self._may_be_long(name) else None
+            if layout.may_be_long(name):
+                read = _of_bounded_length(read)
             self._plan.append((name, position, read))
         for name, spec in layout.mapping.fields.items():
             if spec.column is None:
@@ -88,10 +94,6 @@ class Mapper:
         self.mask = sum(1 << fields[name].index for name in present)
         self.index = {name: field.index for name, field in fields.items()}
         self.encoder_order = tuple(name for name in fields if name in present)
-
-    def _may_be_long(self, name: str) -> bool:
-        column = self.layout.column_type(name)
-        return column is None or column.declared in ("text", "character varying", "json", "jsonb")
 
     def status_of(self, word: str) -> int:
         """The unified status of a local word as text; raises `Unreadable` when it is not mapped."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
@@ -16,7 +16,7 @@ import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import frames, hub, links, parked, steps
+from lienthong import frames, golden, hub, links, parked, steps
 from lienthong.authority import RECORD, Authority, Golden, Said, fold
 from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.errors import TransientError
@@ -54,6 +54,7 @@ class Batch:
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     damaged: list[tuple[Message, str]] = field(default_factory=list)
     through: dict[tuple[str, int], int] = field(default_factory=dict)
+    again: set[int] = field(default_factory=set)  # records to fold again, though nothing came for them
 
 
 def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
@@ -62,6 +63,7 @@ def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
     for message in messages:
         try:
             header, packed = frames.open_frame(message.value or b"")
+            _check_model(header)
             if header.kind == "records":
                 entries += frames.unpack_entries(header, packed)
             else:
@@ -70,6 +72,15 @@ def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
         except (DamagedError, KeyError, ValueError) as error:
             batch.damaged.append((message, str(error) if isinstance(error, DamagedError) else type(error).__name__))
     return entries, batch
+
+
+def _check_model(header: frames.Header) -> None:
+    """Raises `DamagedError` for what a newer version of the service may send and this one cannot read."""
+    known = header.kind in get_args(frames.Kind)
+    if header.kind == "records":
+        known = header.entity in schemas.ENTITIES and not header.mask >> len(schemas.fields(header.entity))
+    if not known:
+        raise DamagedError("a kind, entity or field that this version does not know")
 
 
 def newest(entries: Iterable[Entry], counts: Counter[tuple[str, str, str]]) -> dict[Key, Entry]:
@@ -154,7 +165,12 @@ class Merger:
                 same = (entry.epoch, entry.version) == (had.epoch, had.version)
                 batch.counts[entry.system, entry.entity, "duplicate" if same else "older"] += 1
                 continue
-            values = entry.values() if entry.op == STATE else {}
+            try:
+                values = entry.values() if entry.op == STATE else {}
+            except DamagedError as error:
+                batch.notes.append(parked.unreadable(entry, error))
+                batch.counts[entry.system, entry.entity, "captured"] -= 1
+                continue
             items.append(Item(entry, had, _own_values(entry, had, values) if entry.edited is not None else values))
         return items
 
@@ -168,6 +184,7 @@ class Merger:
         promised: dict[Key, int] = {}
         for item in children:
             item.parent = self._parent(cursor, item, seen, known, promised)
+        _follow_parents(cursor, children)
         self._assign(cursor, children, batch, seen)
         hub.put_contributions(cursor, [_promise(key, record) for key, record in promised.items()])
 
@@ -189,7 +206,7 @@ class Merger:
             seen[item.key] = item
             entry = item.entry
             if item.known is not None and item.known.op == "p" and entry.record not in (None, item.known.record):
-                links.keep_promise(cursor, int(entry.record or 0), item.known.record)
+                batch.again |= links.keep_promise(cursor, int(entry.record or 0), item.known.record)
                 item.record = int(entry.record or 0)
             elif item.known is not None:
                 item.record = item.known.record
@@ -205,6 +222,10 @@ class Merger:
                 continue
             held[item.claim] = item
             wanted[item.claim] = item.record
+        hub.release(cursor, [
+            (item.known.claim, item.known.record, *item.key) for item in items
+            if item.known is not None and item.known.claim is not None and item.known.claim != item.claim
+        ])
         taken = hub.claim(cursor, wanted)
         contested = [(item, taken.get(item.claim or "", holder)) for item, holder in contested]
         contested += [(held[claim], holder) for claim, holder in taken.items()]
@@ -219,33 +240,40 @@ class Merger:
         old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)])
         for record in [r for r, row in old.items() if row.merged_into is not None]:
             links.follow(cursor, record, by_record, old)
-        stored = hub.put_contributions(cursor, [_contribution(item) for item in batch.items])
-        if stored != len(batch.items):
+        fresh = [_contribution(item) for item in batch.items if item.known is None]
+        stored = hub.put_contributions(cursor, [_contribution(item) for item in batch.items if item.known is not None])
+        hub.add_contributions(cursor, fresh)
+        if stored + len(fresh) != len(batch.items):
             raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
         others = self._others(cursor, by_record, old)
-        routing = self._routing(cursor, batch.items)
-        golden, changed, history = [], [], []
-        for record, items in by_record.items():
-            before = old.get(record)
-            folded, sole = self._fold(items, before, others.get(record, []), routing.get(items[0].parent or 0))
+        parents = {record: _parent_of(items, old.get(record)) for record, items in by_record.items()}
+        routing = self._routing(cursor, by_record, parents, others)
+        new_rows, changed, history = [], [], []
+        new = {record for record, items in by_record.items() if all(item.fresh for item in items)}
+        for record in sorted(by_record, key=lambda r: parents[r] is not None):  # a dossier before what is under it: it gives the roles
+            items, before, parent = by_record[record], old.get(record), parents[record]
+            folded, sole = self._fold(items, before, others.get(record, []), routing.get(parent or 0))
+            if record in routing:
+                routing[record] = folded.values
+            if golden.is_rerouted(before, folded):
+                batch.again |= golden.children_of(cursor, [record])
             at = max(item.entry.at for item in items)
             self._corrections(cursor, batch, items, folded, changed)
             outcome = "merged"
-            if before is not None and before.version and (before.body, before.deleted, before.parent) == (
-                folded.values, folded.deleted, items[0].parent if items[0].parent is not None else before.parent
-            ) and before.who == (None if sole else folded.who):
+            if _is_unchanged(before, folded, sole, parent):
                 outcome = "unchanged"
             else:
-                parent = items[0].parent if items[0].parent is not None or before is None else before.parent
-                golden.append(_golden_row(record, items[0].entry.entity, parent, folded, sole, before))
+                new_rows.append(golden.row_of(record, items[0].entry.entity, parent, folded, sole, before))
                 changed.append((record, 0, None, at))
                 if before is not None and before.version:
-                    history.append(_history_row(record, before, folded, items[-1].entry.system))
+                    history.append(golden.history_of(record, before, folded, items[-1].entry.system))
             for item in items:
                 batch.counts[item.entry.system, item.entry.entity, outcome] += 1
-        hub.put_records(cursor, golden)
+        hub.add_records(cursor, [row for row in new_rows if row[0] in new])
+        hub.put_records(cursor, [row for row in new_rows if row[0] not in new])
         hub.put_history(cursor, history)
         hub.note_changed(cursor, changed)
+        golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
 
     def _others(self, cursor: Cursor, by_record: Mapping[int, Sequence[Item]], old: Mapping[int, Row]) -> dict[int, list[Said]]:
         """The stored contributions of the records that have more of them than this batch brings."""
@@ -257,18 +285,17 @@ class Merger:
                 wanted.append(record)
             elif before is None and not all(item.fresh for item in items):
                 wanted.append(record)
-        out: dict[int, list[Said]] = defaultdict(list)
-        if wanted:
-            for system, entity, _key, record, _epoch, version, op, delivered, mask, nulls, body, *_ in hub.of_records(cursor, wanted):
-                values = frames.decode_body(entity, mask, nulls, bytes(body)) if op == "s" else {}
-                out[record].append(Said(system, version, values, op == "s", delivered))
-        return out
+        return golden.said_of(cursor, wanted) if wanted else {}
 
-    def _routing(self, cursor: Cursor, items: Iterable[Item]) -> dict[int, dict[str, Any]]:
-        """The routing group of the parents, for authority that names a role."""
-        parents = {item.parent for item in items if item.parent is not None and not self._is_static(item)}
-        fresh = {item.record: item.values for item in items if item.record in parents}
-        return {**hub.routing_of(cursor, [p for p in parents if p not in fresh]), **fresh}
+    def _routing(
+        self, cursor: Cursor, by_record: Mapping[int, Sequence[Item]], parents: Mapping[int, int | None], others: Mapping[int, Sequence[Said]]
+    ) -> dict[int, dict[str, Any]]:
+        """The routing of the dossiers whose children need it: several systems speak, or one that has a say by its role only."""
+        wanted = {
+            parent for record, parent in parents.items()
+            if parent is not None and (record in others or not all(self._is_static(item) for item in by_record[record]))
+        }
+        return dict.fromkeys(wanted, {}) | hub.routing_of(cursor, sorted(wanted))
 
     def _is_static(self, item: Item) -> bool:
         """Whether the system has a say in all it speaks about, whatever the date and the roles: then its word alone is the fold."""
@@ -280,11 +307,9 @@ class Merger:
     def _fold(self, items: Sequence[Item], before: Row | None, others: list[Said], routing: Mapping[str, Any] | None) -> tuple[Golden, str | None]:
         item = items[0]
         if not others and len(items) == 1:
-            said = _said(item)
             if item.entry.op == STATE and self._is_static(item):
                 return Golden(item.values, {}, False), item.entry.system
-            folded = fold(self.authority, item.entry.entity, [said], routing)
-            return folded, item.entry.system
+            return fold(self.authority, item.entry.entity, [_said(item)], routing), item.entry.system
         folded = fold(self.authority, item.entry.entity, others or [_said(i) for i in items], routing)
         systems = {s.system for s in others} or {i.entry.system for i in items}
         return folded, next(iter(systems)) if len(systems) == 1 else None
@@ -353,13 +378,26 @@ def _contribution(item: Item) -> tuple[Any, ...]:
     )
 
 
-def _golden_row(record: int, entity: str, parent: int | None, folded: Golden, sole: str | None, before: Row | None) -> tuple[Any, ...]:
-    version = before.version + 1 if before is not None else 1
-    who = None if sole is not None else orjson.dumps(folded.who).decode()
-    return record, entity, parent, folded.deleted, sole, version, orjson.dumps(folded.values).decode(), who
+def _follow_parents(cursor: Cursor, children: Sequence[Item]) -> None:
+    """A dossier that was joined with another, in this batch or meanwhile, is no parent any more: the one that stays is."""
+    parents = sorted({item.parent for item in children if item.parent is not None})
+    if not parents:
+        return
+    gone = rows(cursor, "SELECT record FROM hub.record WHERE record = ANY(%s) AND merged_into IS NOT NULL", [parents])
+    stays = {record: links.living(cursor, record) for (record,) in gone}
+    for item in children:
+        item.parent = stays.get(item.parent or 0, item.parent)
 
 
-def _history_row(record: int, before: Row, folded: Golden, system: str) -> tuple[Any, ...]:
-    changed = {name: value for name, value in before.body.items() if folded.values.get(name) != value}
-    changed |= {name: None for name in folded.values.keys() - before.body.keys()}
-    return record, before.version, system, orjson.dumps(changed).decode(), orjson.dumps(before.who).decode()
+def _parent_of(items: Sequence[Item], before: Row | None) -> int | None:
+    """The parent any of the items names; a delete names none, then it is the one known."""
+    named = next((item.parent for item in items if item.parent is not None), None)
+    return named if named is not None or before is None else before.parent
+
+
+def _is_unchanged(before: Row | None, folded: Golden, sole: str | None, parent: int | None) -> bool:
+    return (
+        before is not None and bool(before.version)
+        and (before.body, before.deleted, before.parent) == (folded.values, folded.deleted, parent)
+        and before.who == (None if sole else folded.who)
+    )

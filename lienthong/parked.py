@@ -6,8 +6,10 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
-from lienthong.errors import TransientError
+from lienthong.errors import RecordError, TransientError
+from lienthong.frames import Entry, Header, Note
 from lienthong.settings import Settings
+from lienthong.vault import Vault
 
 if TYPE_CHECKING:
     from lienthong.merge import Batch
@@ -18,8 +20,9 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 _CLOSE = """
 UPDATE hub.parked p SET state = 'closed', closed_at = clock_timestamp()
-FROM (SELECT unnest(%s::text[]) AS system, unnest(%s::text[]) AS entity, unnest(%s::text[]) AS local_key) d
+FROM (SELECT unnest(%s::text[]) AS system, unnest(%s::text[]) AS entity, unnest(%s::text[]) AS local_key, unnest(%s::bigint[]) AS version) d
 WHERE p.state = 'open' AND p.kind = 'refused' AND (p.system, p.entity, p.local_key) = (d.system, d.entity, d.local_key)
+  AND p.version < d.version
 """
 
 
@@ -41,6 +44,13 @@ def from_batch(cursor: Cursor, batch: Batch) -> None:
             _PUT, ["?", "?", None, "damaged", None, "damaged", text, message.topic, message.partition, message.offset, None, message.value]
         )
         batch.counts["?", "?", "damaged"] += 1
+
+
+def unreadable(entry: Entry, error: RecordError) -> Note:
+    """The refusal of an entry that is whole but holds no record of its entity: packed wrongly where it came from."""
+    header = Header(entry.system, entry.entity, "refused", entry.epoch, entry.version, 0, entry.at)
+    payload = base64.b64encode(Vault(None).seal(entry.body)).decode()
+    return Note(header, {"key": entry.key, "field": None, "reason": error.reason, "message": str(error), "payload": payload})
 
 
 def _park_refused(cursor: Cursor, batch: Batch, system: str, entity: str, version: int, content: dict[str, Any]) -> None:
@@ -82,8 +92,8 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, system: str, content: dict[s
 def _close_cured(cursor: Cursor, batch: Batch) -> None:
     if not batch.items or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind = 'refused' LIMIT 1"):
         return
-    keys = [item.key for item in batch.items]
-    cursor.execute(_CLOSE, [[k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]])
+    cured = [(*item.key, item.entry.version) for item in batch.items]
+    cursor.execute(_CLOSE, [list(column) for column in zip(*cured, strict=True)])
     if cursor.rowcount:
         batch.counts["*", "*", "cured"] += cursor.rowcount
 

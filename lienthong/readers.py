@@ -218,6 +218,8 @@ def _partial_writer(separator: str, *, year_last: bool) -> Callable[[Value, Zone
         if value is None:
             return None
         parts = str(value).split("-")
+        if len(parts) == 2 and not separator:
+            return str(value)  # yyyyMM could be taken for ddMMyy, so a month is written in ISO form
         return separator.join(reversed(parts) if year_last else parts)
 
     return write

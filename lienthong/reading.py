@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,11 @@ import orjson
 
 import schemas
 from connectors.avro import UnfitError
-from connectors.postgres import Connection, Cursor, one, rows, sql
+from connectors.postgres import Cursor, DataRefused, errors_translated, is_bytes, one, rows, shared_locks, sql
 from lienthong import frames
 from lienthong.errors import ConfigError
-from lienthong.frames import DELETE, STATE, FrameBuilder, Header
-from lienthong.layout import Layout
+from lienthong.frames import DELETE, STATE, FrameBuilder, Header, Kind
+from lienthong.layout import TEXT_CHARACTERS_MAX, Layout, identifier
 from lienthong.mapping import Mapper, Refusal
 from lienthong.settings import Profile
 from lienthong.vault import Vault
@@ -23,17 +23,25 @@ from lienthong.vault import Vault
 Note = tuple[str, str | None, dict[str, Any]]  # kind, root key, content
 
 _HEAD = 6  # local key, parent key, deleted, applied record, inserted by us, edited fields
+KEY_CHARACTERS_MAX = 4000
+REFUSED_AT_ONCE = 50
+_SAME_TEXT = {"int2", "int4", "int8", "text", "varchar", "uuid", "name"}  # types whose text is the same wherever it is made
+_REASONS = {"22P05": "nul_character", "22P02": "malformed", "22032": "malformed", "22008": "impossible_date"}
 
 
 @dataclass(slots=True)
 class Output:
-    """What a reading yields: per partition the packed contributions of each mask, and notes."""
+    """What a reading yields: per partition the packed contributions of each mask, and notes.
+
+    With `send`, frames go there as they fill, so that a reading of any size takes little memory; else they are kept in `frames`.
+    """
 
     partitions: int
     system: str
     epoch: int
     version: int
     at: int
+    send: Callable[[int, bytes], None] | None = None
     builders: dict[tuple[str, int, int], FrameBuilder] = field(default_factory=dict)
     frames: list[tuple[int, bytes]] = field(default_factory=list)
     refused: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
@@ -49,26 +57,48 @@ class Output:
             builder = self.builders[key] = FrameBuilder(Header(self.system, entity, "records", self.epoch, self.version, mask, self.at))
         done = builder.add(packed)
         if done is not None:
-            self.frames.append((partition, done))
+            self.emit(partition, done)
         self.records += 1
 
-    def note(self, store: dict[tuple[str, int], list[dict[str, Any]]], entity: str, root: str, content: dict[str, Any]) -> None:
-        """Put one refusal or set with its partition."""
-        store.setdefault((entity, frames.partition_of(self.system, root, self.partitions)), []).append(content)
+    def emit(self, partition: int, frame: bytes) -> None:
+        """A frame is complete."""
+        if self.send is None:
+            self.frames.append((partition, frame))
+        else:
+            self.send(partition, frame)
+
+    def refuse(self, entity: str, root: str, content: dict[str, Any]) -> None:
+        """Put one refusal; they hold whole rows, so only a few are kept before they go."""
+        place = (entity, frames.partition_of(self.system, root, self.partitions))
+        kept = self.refused.setdefault(place, [])
+        kept.append(content)
+        self.records += 1
+        if len(kept) >= REFUSED_AT_ONCE:
+            self._close_notes("refused", *place, self.refused.pop(place))
+
+    def note_set(self, entity: str, root: str, keys: Sequence[str]) -> None:
+        """Name all children of a root."""
+        place = (entity, frames.partition_of(self.system, root, self.partitions))
+        self.sets.setdefault(place, []).append({"root": root, "keys": list(keys)})
 
     def close(self) -> list[tuple[int, bytes]]:
-        """All frames: parents before children, contributions before sets."""
+        """All frames that were kept: parents before children, contributions before sets."""
         order = {entity: place for place, entity in enumerate(schemas.ENTITIES)}
         for (_, partition, _), builder in sorted(self.builders.items(), key=lambda kv: order[kv[0][0]]):
             done = builder.close()
             if done is not None:
-                self.frames.append((partition, done))
-        for kind, store in (("refused", self.refused), ("set", self.sets)):
-            for (entity, partition), contents in store.items():
-                header = Header(self.system, entity, kind, self.epoch, self.version, 0, self.at)  # type: ignore[arg-type]
-                self.frames += [(partition, frame) for frame in frames.note_frame(header, contents)]
-        self.records += sum(len(c) for c in self.refused.values())
+                self.emit(partition, done)
+        for (entity, partition), contents in self.refused.items():
+            self._close_notes("refused", entity, partition, contents)
+        for (entity, partition), contents in self.sets.items():
+            self._close_notes("set", entity, partition, contents)
+        self.builders, self.refused, self.sets = {}, {}, {}
         return self.frames
+
+    def _close_notes(self, kind: Kind, entity: str, partition: int, contents: Sequence[dict[str, Any]]) -> None:
+        header = Header(self.system, entity, kind, self.epoch, self.version, 0, self.at)
+        for frame in frames.note_frame(header, contents):
+            self.emit(partition, frame)
 
 
 class EntityReading:
@@ -82,8 +112,12 @@ class EntityReading:
         self.bits = {f.name: 1 << f.index for f in schemas.fields(entity)}
         self.has_applied = has_applied and bool(self.layout.writable())
         self._select = self._build_select().as_string(cursor)
-        self._key_types = [self.layout.types[self.layout.mapping.table][c].declared for c in self.layout.mapping.key]
+        columns = self.layout.types[self.layout.mapping.table]
+        self._key_types = [columns[c].declared for c in self.layout.mapping.key]
         self._by_keys = self._build_by_keys().as_string(cursor)
+        self._as_bytes = is_bytes(cursor)
+        self._same_text = all(columns[c].base in _SAME_TEXT or columns[c].kind == "e" for c in self.layout.mapping.key)
+        self._key_text = self._build_key_text().as_string(cursor)
 
     # ------------------------------------------------------------ SQL
     def _build_select(self) -> sql.Composable:
@@ -106,15 +140,57 @@ class EntityReading:
         columns = sql.SQL(", ").join([self.layout.root(c) for c in key])
         return sql.SQL("({}) IN (SELECT * FROM unnest({}))").format(columns, arrays)
 
+    def _build_key_text(self) -> sql.Composable:
+        """From key texts as notified to local keys, as this connection writes them."""
+        key = self.layout.mapping.key
+        arrays = sql.SQL(", ").join([sql.SQL("%s::text[]::{}[]").format(sql.SQL(kind)) for kind in self._key_types])
+        names = sql.SQL(", ").join([*map(sql.Identifier, key), sql.Identifier("its place")])
+        text = self.layout.key_text(key)
+        return sql.SQL('SELECT {} FROM unnest({}) WITH ORDINALITY AS t({}) ORDER BY "its place"').format(text, arrays, names)
+
+    def local_keys(self, cursor: Cursor, keys: Sequence[tuple[str, ...]]) -> list[str]:
+        """The local keys of notified ones. A char(10), a time or a boolean is written in another way in log, trigger and query."""
+        if self._same_text or not keys:
+            return [shown(join_key(key)) for key in keys]
+        return [shown(text) for (text,) in self._guarded(cursor, self._key_text, _columns(keys))]
+
     def read_keys(self, cursor: Cursor, keys: Sequence[tuple[str, ...]], output: Output) -> None:
-        """Read root rows by key; a key with no row is a record that is gone there."""
-        found = self._run(cursor, self._by_keys, [list(column) for column in zip(*keys, strict=True)])
+        """Read root rows by key; a key with no row is a record that is gone there.
+
+        What the database itself cannot give out (a JSON text with a NUL, a time out of range) is found by halving and refused alone.
+        """
+        try:
+            found = self._run(cursor, self._by_keys, _columns(keys))
+        except DataRefused as error:
+            if len(keys) == 1:
+                output.refuse(self.entity, shown(join_key(keys[0])), self._unreadable(cursor, keys, error))
+                return
+            middle = len(keys) // 2
+            self.read_keys(cursor, keys[:middle], output)
+            self.read_keys(cursor, keys[middle:], output)
+            return
         seen = self._pack(found, output)
         if self.layout.mapping.each is not None:
-            self._note_sets(keys, seen, output)
-            return
-        missing = [key for key in map(join_key, keys) if key not in seen]
-        self._pack_missing(cursor, missing, output)
+            self._note_sets(cursor, keys, seen, output)
+        elif len(seen) < len(keys):
+            missing = [key for key in keys if join_key(key) not in seen]
+            self._pack_missing(cursor, [key for key in self.local_keys(cursor, missing) if key not in seen], output)
+
+    def _unreadable(self, cursor: Cursor, keys: Sequence[tuple[str, ...]], error: DataRefused) -> dict[str, Any]:
+        """A refusal of the one record that cannot be selected, naming the field if it is one."""
+        values: dict[str, Any] = {}
+        field_name = ""
+        for name in () if self.layout.mapping.each is not None else self.mapper.selected:
+            layout = self.layout
+            alone = sql.SQL("SELECT {} FROM {} WHERE {} AND ").format(layout.value(name), layout.source, layout.constants)
+            try:
+                found = self._guarded(cursor, alone.as_string(cursor).replace("%", "%%") + self._by_keys, _columns(keys))
+                values[name] = found[0][0] if found else None
+            except DataRefused as cause:
+                field_name, error = field_name or name, cause
+        reason = _REASONS.get(error.sqlstate, "unreadable")
+        refusal = Refusal(field_name, reason, f"the database cannot give this value out ({error})")
+        return self._refused(shown(join_key(keys[0])), refusal, values)
 
     def read_range(self, cursor: Cursor, low: Sequence[str] | None, high: Sequence[str] | None, output: Output) -> None:
         """Read root rows with low < key <= high; None is open."""
@@ -127,11 +203,30 @@ class EntityReading:
         if high is not None:
             conditions.append(f"({columns}) <= ({marks})")
             arguments += list(high)
-        self._pack(self._run(cursor, " AND ".join(conditions) or "true", arguments), output)
+        condition = " AND ".join(conditions) or "true"
+        try:
+            self._pack(self._run(cursor, condition, arguments), output)
+        except DataRefused:
+            self.read_keys(cursor, self._keys_where(cursor, condition, arguments), output)
+
+    def _keys_where(self, cursor: Cursor, condition: str, arguments: Sequence[Any]) -> list[tuple[str, ...]]:
+        layout = self.layout
+        texts = sql.SQL(", ").join([sql.SQL("{}::text").format(layout.root(c)) for c in layout.mapping.key])
+        statement = sql.SQL("SELECT {} FROM {} t WHERE {} AND ").format(texts, identifier(layout.mapping.table), layout.constants)
+        return rows(cursor, statement.as_string(cursor).replace("%", "%%") + condition, arguments)
 
     def _run(self, cursor: Cursor, condition: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         # The profile's own literals may hold a percent sign, so only the condition is a format.
-        return rows(cursor, self._select.replace("%", "%%") + condition, arguments)
+        return self._guarded(cursor, self._select.replace("%", "%%") + condition, arguments)
+
+    def _guarded(self, cursor: Cursor, statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a query that data may break, without losing the snapshot; raises `DataRefused`."""
+        try:
+            with errors_translated():
+                return rows(cursor, "SAVEPOINT reading; " + statement, arguments)
+        except DataRefused:
+            cursor.execute("ROLLBACK TO SAVEPOINT reading")
+            raise
 
     # ------------------------------------------------------------ packing
     def _pack(self, found: Iterable[Sequence[Any]], output: Output) -> dict[str, str | None]:
@@ -143,12 +238,17 @@ class EntityReading:
                 continue
             seen[key] = parent
             root = parent if parent is not None else key
+            if self._as_bytes or len(key) > KEY_CHARACTERS_MAX:
+                refusal = self._unfit_text(row)
+                if refusal is not None:
+                    output.refuse(entity, shown(root), self._refused(shown(key), refusal, self._named(row)))
+                    continue
             if row[2]:
                 output.add(entity, root, 0, _gone(key, parent, row[3], row[4]))
                 continue
             values = read(row[_HEAD:])
             if isinstance(values, Refusal):
-                output.note(output.refused, entity, root, self._refused(key, values, row[_HEAD:]))
+                output.refuse(entity, root, self._refused(key, values, self._named(row)))
                 continue
             edited = None if row[5] is None else sum(bits[name] for name in row[5] if name in bits)
             if edited:
@@ -157,7 +257,11 @@ class EntityReading:
                 nulls, body = frames.encode_body(entity, values, bits, mask)
             except UnfitError as error:
                 refusal = Refusal(error.field or "", "unfit", str(error))
-                output.note(output.refused, entity, root, self._refused(key, refusal, row[_HEAD:]))
+                output.refuse(entity, root, self._refused(key, refusal, self._named(row)))
+                continue
+            if len(body) > frames.ENTRY_BYTES_MAX:
+                refusal = Refusal("", "too_large", f"{len(body):,} bytes in all fields together where at most {frames.ENTRY_BYTES_MAX:,} are carried")
+                output.refuse(entity, root, self._refused(key, refusal, self._named(row)))
                 continue
             packed = frames.pack_entry(
                 STATE, key, parent=parent, record=row[3], delivered=bool(row[4]), edited=edited, nulls=nulls, body=body
@@ -174,10 +278,22 @@ class EntityReading:
                 extra |= self.bits.get(stem, 0) | self.bits.get(stem + "_rule", 0)
         return extra
 
-    def _refused(self, key: str, refusal: Refusal, raws: Sequence[Any]) -> dict[str, Any]:
-        payload = orjson.dumps(dict(zip(self.mapper.selected, map(_plain, raws), strict=False)))
+    def _unfit_text(self, row: Sequence[Any]) -> Refusal | None:
+        """What no record can hold: a key without end, bytes that are no text."""
+        for name, raw in (("", row[0]), ("", row[1]), *zip(self.mapper.selected, row[_HEAD:], strict=True)):
+            if isinstance(raw, str) and shown(raw) is not raw:
+                return Refusal(name, "invalid_utf8", "bytes that are not UTF-8 text; correct them at the source (its database is SQL_ASCII)")
+        if len(row[0]) > KEY_CHARACTERS_MAX:
+            return Refusal("", "too_large", f"a key of {len(row[0]):,} characters where at most {KEY_CHARACTERS_MAX:,} are carried")
+        return None
+
+    def _named(self, row: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.mapper.selected, row[_HEAD:], strict=True))
+
+    def _refused(self, key: str, refusal: Refusal, raws: Mapping[str, Any]) -> dict[str, Any]:
+        payload = orjson.dumps({name: _plain(value) for name, value in raws.items()})
         return {
-            "key": key, "field": refusal.field, "reason": refusal.reason, "message": refusal.message,
+            "key": key[:KEY_CHARACTERS_MAX], "field": refusal.field, "reason": refusal.reason, "message": refusal.message,
             "payload": base64.b64encode(self.vault.seal(payload[:200_000])).decode(),
         }
 
@@ -198,12 +314,12 @@ class EntityReading:
         )
         return {key for (key,) in found}
 
-    def _note_sets(self, keys: Sequence[tuple[str, ...]], seen: dict[str, str | None], output: Output) -> None:
-        by_root: dict[str, list[str]] = {join_key(key): [] for key in keys}
+    def _note_sets(self, cursor: Cursor, keys: Sequence[tuple[str, ...]], seen: dict[str, str | None], output: Output) -> None:
+        by_root: dict[str, list[str]] = {key: [] for key in self.local_keys(cursor, keys)}
         for child, parent in seen.items():
             by_root.setdefault(parent or "", []).append(child)
         for root, children in by_root.items():
-            output.note(output.sets, self.entity, root, {"root": root, "keys": children})
+            output.note_set(self.entity, root, children)
 
 
 _APPLIED = """{} LEFT JOIN lienthong.applied a ON a.entity = {} AND a.local_key = {} AND a.state = 'applied'
@@ -217,7 +333,22 @@ def _gone(key: str, parent: str | None, record: int | None, delivered: bool) -> 
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | bool | None.__class__) else str(value)
+    if isinstance(value, str):
+        return shown(value if len(value) <= TEXT_CHARACTERS_MAX else value[:10_000] + "…")
+    return value if isinstance(value, int | bool | None.__class__) else str(value)
+
+
+def shown(text: str) -> str:
+    r"""The text itself, or, where bytes in it are no UTF-8, with those written as \xff."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text
+
+
+def _columns(keys: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    return [list(column) for column in zip(*keys, strict=True)]
 
 
 def join_key(parts: Sequence[str]) -> str:
@@ -245,21 +376,37 @@ def split_key(key: str, count: int) -> tuple[str, ...]:
     return tuple(parts)
 
 
+LOCK_SECONDS = 5
+_SHAPE = """
+SELECT md5(string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attrelid, a.attnum))
+FROM pg_attribute a WHERE a.attrelid = ANY(ARRAY(SELECT to_regclass(name) FROM unnest(%s) name)) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+def shape_of(cursor: Cursor, tables: Sequence[str]) -> str:
+    """A digest of the columns of some tables; another one means that a layout must be bound again."""
+    found = one(cursor, _SHAPE, [[identifier(table).as_string(cursor) for table in tables]])
+    return str(found[0]) if found else ""
+
+
 class SourceReadings:
     """All mapped entities of one system, bound to its live tables."""
 
-    def __init__(self, connection: Connection, system: str, profile: Profile, vault: Vault) -> None:
+    def __init__(self, cursor: Cursor, system: str, profile: Profile, vault: Vault) -> None:
         self.system = system
         self.profile = profile
-        with connection.cursor() as cursor:
-            found = one(cursor, "SELECT to_regclass('lienthong.applied') IS NOT NULL")
-            has_applied = bool(found and found[0])
-            order = [entity for entity in schemas.ENTITIES if entity in profile.entities]
-            self.entities = {
-                entity: EntityReading(cursor, profile, entity, vault=vault, has_applied=has_applied) for entity in order
-            }
+        found = one(cursor, "SELECT to_regclass('lienthong.applied') IS NOT NULL")
+        has_applied = bool(found and found[0])
+        order = [entity for entity in schemas.ENTITIES if entity in profile.entities]
+        self.entities = {entity: EntityReading(cursor, profile, entity, vault=vault, has_applied=has_applied) for entity in order}
+        self.tables = sorted({table for reading in self.entities.values() for table in reading.layout.types})
+        self.shape = shape_of(cursor, self.tables)
         if not self.entities:
             raise ConfigError(f"{system}: its profile maps no entity")
+
+    def locks(self, cursor: Cursor) -> str:
+        """For `snapshot`: nobody changes the shape of these tables while they are read."""
+        return shared_locks(cursor, [identifier(table) for table in self.tables], timeout_seconds=LOCK_SECONDS)
 
     def in_order(self) -> Iterator[EntityReading]:
         """Parents before children."""

@@ -21,6 +21,7 @@ from connectors.avro import frame, out_codec
 from connectors.kafka import Producer
 from connectors.postgres import Connection, Cursor, connect, copy_rows, rows, transaction
 from lienthong import hub
+from lienthong.authority import Authority, Said
 from lienthong.capture import state
 from lienthong.contracts import Terms, terms_of
 from lienthong.errors import FencedError, TransientError
@@ -34,7 +35,7 @@ RECORDS_PER_READING = 2000
 SENT, WITHDRAWN, DELETED, MERGED = "s", "w", "d", "m"
 _ORDER = {entity: place for place, entity in enumerate(schemas.ENTITIES)}
 
-_TAKE = "SELECT id, record, resend, at FROM hub.changed ORDER BY lane, id LIMIT %s"
+_TAKE = "SELECT lane, id, record, resend, at FROM hub.changed ORDER BY lane, id LIMIT %s"
 _GOLDEN = """
 SELECT record, entity, parent, merged_into, deleted, sole, body::text, who::text FROM hub.record WHERE record = ANY(%s)
 """
@@ -69,13 +70,13 @@ class Reading:
 
     number: int
     epoch: int
-    ids: list[int]
+    taken: list[tuple[int, int]]  # lane and id on the change list
     at: dict[int, int]
     resend: set[tuple[int, str]]
     golden: dict[int, Golden] = field(default_factory=dict)
     parents: dict[int, Golden] = field(default_factory=dict)
-    entitled: dict[tuple[int, str], tuple[str, bytes | None]] = field(default_factory=dict)
-    keys: dict[tuple[int, str], str] = field(default_factory=dict)
+    entitled: dict[int, dict[str, tuple[str, bytes | None]]] = field(default_factory=dict)  # record -> system -> state, hash
+    keys: dict[int, dict[str, str]] = field(default_factory=dict)  # record -> system -> local key
     sends: list[tuple[int, str, str, str, bytes, bytes | None, str, int]] = field(default_factory=list)
 
 
@@ -86,6 +87,7 @@ class Router:
         self.settings = settings
         self.connection: Connection = connect(settings.hub.dsn, application_name="lienthong route")
         self.producer = Producer(settings.kafka.bootstrap, client_id="lienthong-route", linger_ms=2)
+        self.authority = Authority(settings)
         self.terms = terms_of(settings)
         self._by_unit, self._others = _index(self.terms)
         self.numbers = state.Numbers(self.connection, LEASE)
@@ -138,7 +140,7 @@ class Router:
         with transaction(self.connection) as cursor:
             taken = rows(cursor, _TAKE, [RECORDS_PER_READING])
             reading = Reading(
-                number, self.numbers.epoch, [t[0] for t in taken], {t[1]: t[3] for t in taken}, {(t[1], t[2]) for t in taken if t[2]}
+                number, self.numbers.epoch, [t[:2] for t in taken], {t[2]: t[4] for t in taken}, {(t[2], t[3]) for t in taken if t[3]}
             )
             if taken:
                 self._read(cursor, reading)
@@ -172,7 +174,8 @@ class Router:
 
     def _look_up(self, cursor: Cursor, reading: Reading, records: Sequence[int]) -> None:
         found = rows(cursor, "SELECT record, system, state::text, hash FROM hub.entitled WHERE record = ANY(%s)", [list(records)])
-        reading.entitled |= {(r, system): (state_, bytes(digest) if digest else None) for r, system, state_, digest in found}
+        for record, system, state_, digest in found:
+            reading.entitled.setdefault(record, {})[system] = (state_, bytes(digest) if digest else None)
 
     def _keys(self, cursor: Cursor, reading: Reading, records: Sequence[int]) -> None:
         found = rows(
@@ -180,13 +183,14 @@ class Router:
             "SELECT record, system, local_key FROM hub.contribution WHERE record = ANY(%s) AND op = 's' ORDER BY version",
             [list(records)],
         )
-        reading.keys = {(record, system): key for record, system, key in found}
+        for record, system, key in found:
+            reading.keys.setdefault(record, {})[system] = key
 
     def _flips(self, reading: Reading, dossier: Golden) -> bool:
         """Whether someone gains or loses this dossier now, and so its children."""
         now = set() if _gone(dossier) else {t.system for t in self._candidates(dossier.entity, dossier.values, None)}
-        before = {system for (record, system), (state_, _) in reading.entitled.items() if record == dossier.record and state_ == SENT}
-        own = {system for (record, system) in reading.keys if record == dossier.record}
+        before = {system for system, (state_, _) in reading.entitled.get(dossier.record, {}).items() if state_ == SENT}
+        own = reading.keys.get(dossier.record, {}).keys()
         return now - own != before - own or dossier.deleted
 
     def _candidates(self, entity: str, values: Mapping[str, Any], parent: Mapping[str, Any] | None) -> Iterable[Terms]:
@@ -200,7 +204,7 @@ class Router:
 
     # ------------------------------------------------------------ one record
     def _route(self, reading: Reading, golden: Golden) -> None:
-        had = {system: known for (record, system), known in reading.entitled.items() if record == golden.record}
+        had = reading.entitled.get(golden.record, {})
         if golden.merged_into is not None:
             for system, (state_, _) in had.items():
                 if state_ == SENT:
@@ -212,16 +216,18 @@ class Router:
         gone = _gone(golden) or (parent is not None and _gone(parent))
         terms = () if gone else self._candidates(golden.entity, golden.values, parent.values if parent is not None else None)
         for each in terms:
-            self._state(reading, golden, each, had.get(each.system))
+            self._state(reading, golden, parent, each, had.get(each.system))
         receivers = {each.system for each in terms}
         for system, (state_, _) in had.items():
             if system not in receivers and state_ == SENT:
                 self._removed(reading, golden, system, DELETED if gone else WITHDRAWN)
 
-    def _state(self, reading: Reading, golden: Golden, terms: Terms, had: tuple[str, bytes | None] | None) -> None:
+    def _state(
+        self, reading: Reading, golden: Golden, parent: Golden | None, terms: Terms, had: tuple[str, bytes | None] | None
+    ) -> None:
         groups = schemas.groups(golden.entity)
         held = [group for group in groups if golden.holder(group) == terms.system]
-        local = reading.keys.get((golden.record, terms.system))
+        local = reading.keys.get(golden.record, {}).get(terms.system)
         if local is not None and len(held) == len(groups):
             return  # all of it is the receiver's own word
         values = terms.shape(golden.values)
@@ -233,15 +239,25 @@ class Router:
         meta = {
             "record": golden.record, "parent": golden.parent, "epoch": reading.epoch, "version": reading.number,
             "withheld": list(terms.withheld), "held": held, "local_key": local,
-            "parent_key": reading.keys.get((golden.parent, terms.system)) if golden.parent is not None else None,
+            "parent_key": reading.keys.get(golden.parent, {}).get(terms.system) if golden.parent is not None else None,
+            "yields": self._yields(golden, terms, parent, held),
         }
         body = frame(schemas.schema_id(golden.entity), out_codec(golden.entity).encode({"meta": meta, **values}))
         self._queue(reading, golden, terms.system, golden.entity, body, digest, SENT)
 
+    def _yields(self, golden: Golden, terms: Terms, parent: Golden | None, held: Sequence[str]) -> list[str]:
+        """Groups that the receiver would own if it spoke: an edit of its own that is on its way must not be overwritten."""
+        on = self.authority.date_of(golden.entity, (Said("", 0, golden.values),))
+        routing = golden.values if parent is None else parent.values
+        return [
+            group for group in schemas.groups(golden.entity)
+            if group not in held and self.authority.outranks(terms.system, golden.holder(group), golden.entity, group, on, routing)
+        ]
+
     def _removed(self, reading: Reading, golden: Golden, system: str, state_: str) -> None:
         value = {
             "entity": golden.entity, "record": golden.record, "parent": golden.parent, "epoch": reading.epoch, "version": reading.number,
-            "reason": "delete" if state_ == DELETED else "withdraw", "local_key": reading.keys.get((golden.record, system)),
+            "reason": "delete" if state_ == DELETED else "withdraw", "local_key": reading.keys.get(golden.record, {}).get(system),
         }
         body = frame(schemas.schema_id("removed"), out_codec("removed").encode(value))
         self._queue(reading, golden, system, "removed", body, None, state_)
@@ -249,7 +265,7 @@ class Router:
     def _merged(self, reading: Reading, golden: Golden, system: str) -> None:
         value = {
             "entity": golden.entity, "record": golden.merged_into, "from": golden.record, "epoch": reading.epoch,
-            "version": reading.number, "local_key": reading.keys.get((int(golden.merged_into or 0), system)),
+            "version": reading.number, "local_key": reading.keys.get(int(golden.merged_into or 0), {}).get(system),
         }
         body = frame(schemas.schema_id("merged"), out_codec("merged").encode(value))
         self._queue(reading, golden, system, "merged", body, None, MERGED)
@@ -282,7 +298,10 @@ class Router:
                    SELECT system, record, entity, version, hash, state FROM b_entitled ORDER BY record, system
                    ON CONFLICT (record, system) DO UPDATE SET version = excluded.version, hash = excluded.hash, state = excluded.state"""
             )
-        cursor.execute("DELETE FROM hub.changed WHERE id = ANY(%s)", [reading.ids])
+        cursor.execute(
+            "DELETE FROM hub.changed WHERE (lane, id) IN (SELECT * FROM unnest(%s::smallint[], %s::bigint[]))",
+            [[lane for lane, _ in reading.taken], [number for _, number in reading.taken]],
+        )
 
     def _beat(self, through: int) -> None:
         if time.monotonic() - self._beat_at < 0.5:

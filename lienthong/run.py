@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from lienthong import hub, merging, route
 from lienthong.apply import run as apply_run
@@ -27,11 +31,14 @@ ROLES = ("capture", "merge", "route", "apply", "serve")
 RETRY_SECONDS = (0.5, 1, 2, 5, 10)
 CALM_SECONDS = 60.0
 STOP_SECONDS = 20.0
+REPEAT_SECONDS = 60.0  # the same reason for waiting is logged once a minute
+RESTART_SECONDS = (0, 1, 2, 5, 10, 30)  # of a process that keeps ending soon after its start
 
 
 def prepare(settings: Settings) -> None:
     """Create what the service itself needs: the hub's schema and the topics (never by broker defaults)."""
-    hub.install(settings.hub.dsn)
+    with hub.named():
+        hub.install(settings.hub.dsn)
     admin = Admin(settings.kafka.bootstrap)
     try:
         replication = settings.kafka.replication
@@ -45,33 +52,81 @@ def prepare(settings: Settings) -> None:
         admin.close()
 
 
-def run_role(role: str, settings: Settings, systems: Sequence[str], port: int) -> None:
+class Stop:
+    """SIGTERM and SIGINT ask for a clean end, and so does the end of the process that started this one."""
+
+    def __init__(self, parent: int | None = None) -> None:
+        self._asked = threading.Event()
+        self._parent = parent
+        self._interrupted = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self._interrupted = number == signal.SIGINT
+        self._asked.set()
+
+    def is_asked(self) -> bool:
+        """Whether to end."""
+        return self._asked.is_set() or (self._parent is not None and os.getppid() != self._parent)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, at most so long; returns whether to end."""
+        return self._asked.wait(seconds) or self.is_asked()
+
+    def leave(self) -> None:
+        """After the clean end: Ctrl-C has an exit code of its own."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+
+def run_role(role: str, settings: Settings, systems: Sequence[str], port: int, *, parent: int | None = None) -> None:
     """Run one role in this process until SIGTERM or SIGINT; a dependency that is down is waited for."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stop = Stop(parent)
     vault = Vault.from_environment()
+    # Batches make many objects and hardly a cycle: the default thresholds cost a fifth of the merge's time (measured).
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
     work: Mapping[str, Callable[[], None]] = {
-        "capture": lambda: capture_run.run(settings, systems, vault, stopped.is_set),
-        "merge": lambda: merging.run(settings, stopped.is_set),
-        "route": lambda: route.run(settings, stopped.is_set),
-        "apply": lambda: apply_run.run(settings, systems, vault, stopped.is_set),
+        "capture": lambda: capture_run.run(settings, systems, vault, stop.is_asked),
+        "merge": lambda: merging.run(settings, stop.is_asked),
+        "route": lambda: route.run(settings, stop.is_asked),
+        "apply": lambda: apply_run.run(settings, systems, vault, stop.is_asked),
         "serve": lambda: _serve(settings, port),
     }
-    failures, since = 0, time.time()
-    while not stopped.is_set():
+
+    def once() -> None:
+        if role != "serve":  # the registry answers from the released schemas alone
+            prepare(settings)
+        work[role]()
+
+    persist(role, once, stop)
+    stop.leave()
+
+
+def persist(name: str, work: Callable[[], None], stop: Stop) -> None:
+    """Do the work to its end; begin again when a dependency was down or somebody else held the line."""
+    failures, since, said = 0, time.monotonic(), ("", 0.0)
+    while not stop.is_asked():
         begun = time.monotonic()
         try:
-            prepare(settings)
-            work[role]()
+            work()
             return
         except (TransientError, FencedError) as error:
-            failures = 0 if time.monotonic() - begun > CALM_SECONDS else failures + 1
+            if time.monotonic() - begun > CALM_SECONDS:
+                failures, since = 0, time.monotonic()
             wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-            logger.warning(
-                str(error), extra={"action": f"{role}_waits", "code": error.code, "retry_seconds": wait, "waiting_seconds": round(time.time() - since)}
-            )
-            stopped.wait(wait)
+            failures += 1
+            if said[0] != str(error) or time.monotonic() - said[1] > REPEAT_SECONDS:
+                said = (str(error), time.monotonic())
+                logger.warning(
+                    str(error),
+                    extra={
+                        "action": f"{name}_waits", "code": error.code, "try": failures, "retry_seconds": wait,
+                        "waiting_seconds": round(time.monotonic() - since),
+                    },
+                )
+            stop.wait(wait)
 
 
 def _serve(settings: Settings, port: int) -> None:
@@ -79,15 +134,20 @@ def _serve(settings: Settings, port: int) -> None:
 
     from lienthong.web.registry import create_app
 
-    uvicorn.run(create_app(sorted(settings.systems)), host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(create_app(sorted(settings.systems)), host="127.0.0.1", port=port, log_level="warning", log_config=None, access_log=False)
 
 
 class Processes:
     """All roles as child processes of this one, each restarted alone when it ends by itself."""
 
-    def __init__(self, config: Path, roles: Sequence[str], *, port: int, log_folder: Path | None = None) -> None:
+    def __init__(
+        self, config: Path, roles: Sequence[str], *, port: int, systems: Sequence[str] = (), log_folder: Path | None = None
+    ) -> None:
         self._config, self._port, self._logs = config, port, log_folder
+        self._systems = list(systems)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, float] = {}
+        self._deaths: Counter[str] = Counter()
         self._roles = list(roles)
 
     def start(self) -> None:
@@ -97,8 +157,10 @@ class Processes:
 
     def _start(self, name: str, role: str) -> None:
         command = [sys.executable, "-m", "lienthong", "run", role, "--config", str(self._config), "--port", str(self._port)]
+        command += ["--parent", str(os.getpid()), *(word for system in self._systems for word in ("--system", system))]
         log = (self._logs / f"{name}.log").open("ab") if self._logs is not None else None
         self._running[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True)
+        self._started[name] = time.monotonic()
         if log is not None:
             log.close()
 
@@ -107,11 +169,17 @@ class Processes:
         return {name: process.pid for name, process in self._running.items()}
 
     def watch(self) -> None:
-        """Restart what has ended."""
+        """Start again what has ended; at once, unless it keeps ending soon after its start."""
         for name, process in list(self._running.items()):
-            if process.poll() is not None:
-                logger.warning("a process ended and is started again", extra={"action": "restart", "role": name, "code": process.returncode})
-                self._start(name, name.rpartition("-")[0])
+            if process.poll() is None:
+                continue
+            lived = time.monotonic() - self._started[name]
+            deaths = self._deaths[name] = 0 if lived > CALM_SECONDS else self._deaths[name]
+            if lived < RESTART_SECONDS[min(deaths, len(RESTART_SECONDS) - 1)]:
+                continue
+            self._deaths[name] += 1
+            logger.warning("a process ended and is started again", extra={"action": "restart", "role": name, "code": process.returncode})
+            self._start(name, name.rpartition("-")[0])
 
     def stop(self) -> None:
         """Ask all to end, wait, then kill what does not."""
@@ -128,15 +196,16 @@ class Processes:
         self._running.clear()
 
 
-def run_all(config: Path, roles: Sequence[str], *, port: int) -> None:
-    """Run the roles as processes until SIGTERM or SIGINT."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    processes = Processes(config, roles, port=port)
-    processes.start()
+def run_all(settings: Settings, config: Path, roles: Sequence[str], *, port: int, systems: Sequence[str] = ()) -> None:
+    """Run the roles as processes until SIGTERM or SIGINT; they start when hub and brokers answer, a wrong configuration ends it."""
+    stop = Stop()
+    persist("run", lambda: prepare(settings), stop)
+    processes = Processes(config, roles, port=port, systems=systems)
+    if not stop.is_asked():
+        processes.start()
     try:
-        while not stopped.wait(1.0):
+        while not stop.wait(1.0):
             processes.watch()
     finally:
         processes.stop()
+    stop.leave()

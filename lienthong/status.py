@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.postgres import connect, rows, transaction
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from connectors.postgres import Cursor, connect, rows, transaction
+from lienthong import hub
 from lienthong.settings import Settings
 
 _LINES = """
@@ -15,14 +19,21 @@ FROM hub.line ORDER BY system, stage, part
 HEARTBEAT_LIMIT_SECONDS = 10
 
 
+@contextmanager
+def _hub(settings: Settings) -> Iterator[Cursor]:
+    with hub.named():
+        connection = connect(settings.hub.dsn, application_name="lienthong status")
+        try:
+            with transaction(connection) as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+
 def lines(settings: Settings) -> list[dict[str, Any]]:
     """Every (system, stage): lag, limit and state; merge and route count for every system, so theirs is the worst part's."""
-    connection = connect(settings.hub.dsn, application_name="lienthong status")
-    try:
-        with transaction(connection) as cursor:
-            found = rows(cursor, _LINES)
-    finally:
-        connection.close()
+    with _hub(settings) as cursor:
+        found = rows(cursor, _LINES)
     shared = {stage: _worst([f for f in found if f[0] == "*" and f[1] == stage]) for stage in ("merge", "route")}
     own = {(f[0], f[1]): f for f in found if f[0] != "*"}
     out = []
@@ -57,15 +68,11 @@ def _line(system: str, stage: str, line: tuple[Any, ...] | None, limit: int) -> 
 
 def overview(settings: Settings) -> dict[str, Any]:
     """The whole picture as one document."""
-    connection = connect(settings.hub.dsn, application_name="lienthong status")
-    try:
-        with transaction(connection) as cursor:
-            counts = rows(cursor, "SELECT system, entity, outcome, n FROM hub.counter ORDER BY 1, 2, 3")
-            parked = rows(cursor, "SELECT system, reason, count(*), min(parked_at) FROM hub.parked WHERE state = 'open' GROUP BY 1, 2 ORDER BY 1, 2")
-            waiting = rows(cursor, "SELECT count(*) FROM hub.changed")
-            corrections = rows(cursor, "SELECT system, count(*) FROM hub.correction WHERE state = 'open' GROUP BY 1 ORDER BY 1")
-    finally:
-        connection.close()
+    with _hub(settings) as cursor:
+        counts = rows(cursor, "SELECT system, entity, outcome, n FROM hub.counter ORDER BY 1, 2, 3")
+        parked = rows(cursor, "SELECT system, reason, count(*), min(parked_at) FROM hub.parked WHERE state = 'open' GROUP BY 1, 2 ORDER BY 1, 2")
+        waiting = rows(cursor, "SELECT count(*) FROM hub.changed")
+        corrections = rows(cursor, "SELECT system, count(*) FROM hub.correction WHERE state = 'open' GROUP BY 1 ORDER BY 1")
     return {
         "schema": "lienthong/status/1",
         "lines": lines(settings),

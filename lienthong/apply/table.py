@@ -28,6 +28,7 @@ class Write:
     version: tuple[int, int]
     values: Mapping[str, Any]
     held: frozenset[str]
+    yields: frozenset[str]
     withheld: frozenset[str]
     local_key: str | None
     parent_key: str | None
@@ -35,6 +36,7 @@ class Write:
     inserted: bool = False
     erase: frozenset[str] = frozenset()
     local: dict[str, Any] = field(default_factory=dict)
+    spoken: frozenset[str] = frozenset()  # fields of yielded groups that the target has edited and that are on their way to us
 
 
 class TargetEntity:
@@ -75,8 +77,14 @@ class TargetEntity:
     def written(self, write: Write) -> tuple[str, ...]:
         """The fields an update writes: those of groups the target does not own, and those it may no longer have."""
         return tuple(
-            n for n in self.fields if (n not in write.withheld and self.group_of[n] not in write.held) or n in write.erase
+            n for n in self.fields
+            if (n not in write.withheld and n not in write.spoken and self.group_of[n] not in write.held) or n in write.erase
         )
+
+    def own_edits(self, write: Write, now: Document) -> frozenset[str]:
+        """Fields in which the target's own word counts above ours and which it has changed since our last write."""
+        base = write.base or {}
+        return frozenset(n for n in self.fields if self.group_of[n] in write.yields and now.get(n) != base.get(n))
 
     # ------------------------------------------------------------ reading
     def documents(self, cursor: Cursor, keys: Sequence[str], *, lock: bool) -> dict[str, Document]:

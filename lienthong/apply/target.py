@@ -76,7 +76,7 @@ class Target:
         self.connection: Connection = connect(settings.systems[system].dsn, application_name=f"lienthong apply {system}")
         self.entities: dict[str, TargetEntity] = {}
         with transaction(self.connection) as cursor:
-            cursor.execute("SET lock_timeout = '5s'; SET jit = off")
+            cursor.execute("SET lock_timeout = '5s'; SET jit = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
             for entity in (e for e in schemas.ENTITIES if e in self.profile.entities):
                 layout = Layout.of(cursor, self.profile, entity)
                 if layout.writable():
@@ -207,6 +207,8 @@ class Target:
             writes.append(write)
         before = target.documents(cursor, [w.local_key for w in writes if w.local_key is not None], lock=True)
         existing = [w for w in writes if w.local_key in before]
+        for write in existing:
+            write.spoken = target.own_edits(write, before[str(write.local_key)])
         target.insert(cursor, [w for w in writes if w.local_key not in before])
         target.update(cursor, existing)
         after = target.documents(cursor, [str(w.local_key) for w in writes], lock=False)
@@ -259,7 +261,7 @@ class Target:
         done, take = [], []
         for item in items:
             had, key = known.get((entity, item.record)), keys[item.record]
-            write = Write(item.record, item.value["parent"], item.version, {}, frozenset(), frozenset(), key, None)
+            write = Write(item.record, item.value["parent"], item.version, {}, frozenset(), frozenset(), frozenset(), key, None)
             now = documents.get(key) if key is not None else None
             if now is None:
                 state = "deleted" if item.value["reason"] == "delete" else "withdrawn"
@@ -302,19 +304,19 @@ class Target:
 
     # ------------------------------------------------------------ children that came first (B9)
     def _release_waiting(self, cursor: Cursor, outcome: Outcome) -> None:
-        found = rows(
-            cursor,
-            """SELECT w.entity, w.record, w.body FROM lienthong.applied w JOIN lienthong.applied p
-               ON p.entity = 'dossier' AND p.record = w.parent AND p.state = 'applied' WHERE w.state = 'waiting' ORDER BY 1, 2 LIMIT 1000""",
-        )
-        if not found:
-            return
-        messages = [Message("waiting", 0, 0, 0, None, bytes(body), ()) for _, _, body in found]
-        cursor.execute(
-            "UPDATE lienthong.applied SET version = version - 1 WHERE state = 'waiting' AND (entity, record) IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))",
-            [[f[0] for f in found], [f[1] for f in found]],
-        )
-        self._apply(cursor, list(self._decode(cursor, messages, outcome)), outcome)
+        """Apply the waiting whose parent is here now; what the target refuses is parked and waits no more."""
+        while rows(cursor, "SELECT 1 FROM lienthong.applied WHERE state = 'waiting' LIMIT 1"):
+            found = rows(
+                cursor,
+                """DELETE FROM lienthong.applied a USING (
+                     SELECT w.entity, w.record FROM lienthong.applied w JOIN lienthong.applied p
+                     ON p.entity = 'dossier' AND p.record = w.parent AND p.state = 'applied' WHERE w.state = 'waiting' ORDER BY 1, 2 LIMIT 1000) d
+                   WHERE (a.entity, a.record) = (d.entity, d.record) RETURNING a.body""",
+            )
+            if not found:
+                return
+            messages = [Message("waiting", 0, 0, 0, None, bytes(body), ()) for (body,) in found]
+            self._apply(cursor, list(self._decode(cursor, messages, outcome)), outcome)
 
     # ------------------------------------------------------------ parked, counted
     def _park(
@@ -348,7 +350,7 @@ def _write_of(item: Arrived, had: Known | None, parents: Mapping[int, str]) -> W
     key = had.local_key if had is not None and had.local_key is not None and had.state == "applied" else meta["local_key"]
     withheld = frozenset(meta["withheld"])
     return Write(
-        item.record, meta["parent"], item.version, item.value, frozenset(meta["held"]), withheld, key,
+        item.record, meta["parent"], item.version, item.value, frozenset(meta["held"]), frozenset(meta["yields"]), withheld, key,
         parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None, base,
         had.inserted if had is not None and had.state == "applied" else False,
         frozenset(name for name in withheld if base is not None and base.get(name) is not None),

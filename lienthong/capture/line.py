@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from connectors.kafka import Producer
-from connectors.postgres import Connection, Cursor, connect, one, rows, snapshot, sql
+from connectors.postgres import Connection, Cursor, ShapeChanged, connect, one, rows, snapshot, sql, transaction
 from lienthong import frames
 from lienthong.capture import state
 from lienthong.capture.notified import KeyTuple, Notified, Step, uses_of, wanted_columns
 from lienthong.errors import ConfigError, FatalError
 from lienthong.frames import Header, note_frame, partition_of
-from lienthong.mapping import Refusal
 from lienthong.layout import identifier
-from lienthong.reading import Output, SourceReadings, join_key
+from lienthong.mapping import Refusal
 from lienthong.readers import Unreadable
+from lienthong.reading import Output, SourceReadings, shape_of, shown
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
@@ -26,14 +27,13 @@ logger = logging.getLogger(__name__)
 KEYS_PER_QUERY = 2000
 SAVE_EVERY_SECONDS = 0.5
 HEARTBEAT_SECONDS = 0.5
+CAPTURED_SECONDS = 5.0
+BREATHE_SECONDS = 5.0
 
 
 def open_source(settings: Settings, system: str, role: str) -> Connection:
-    """A connection to a system's database; on a SQL_ASCII server text is taken as bytes and checked field by field."""
-    connection = connect(settings.systems[system].dsn, application_name=f"lienthong {role}")
-    if connection.get_parameter_status("server_encoding") == "SQL_ASCII":
-        connection.set_client_encoding("LATIN1")
-    return connection
+    """A connection to a system's database."""
+    return connect(settings.systems[system].dsn, application_name=f"lienthong {role}")
 
 
 class Line:
@@ -54,13 +54,16 @@ class Line:
         self.through = 0  # everything the source committed up to this µs is captured
         self._saved_at = 0.0
         self._unsaved: tuple[int, str | None] | None = None
-        self._shape: tuple[Any, ...] = ()
+        self._locks = ""
         self._beat_at = 0.0
+        self._captured_at = 0.0
+        self._breathed_at = 0.0
 
     # ------------------------------------------------------------ life
     def start(self) -> None:
         """Connect, check that the source is the one we know, begin or resume."""
         self.close()
+        self._unsaved = None
         self.connection = open_source(self.settings, self.system, f"capture {self.system}")
         with snapshot(self.connection) as cursor:
             identity = state.identity_of(cursor)
@@ -69,7 +72,9 @@ class Line:
             stored = self.begin_life(identity)
         state.check_identity(stored, identity, self.system)
         self.numbers.draw()
-        self._bind()
+        with self._explained(), transaction(self.connection) as cursor:
+            self._bind(cursor)
+            self._check_captured(cursor)
         self.resume(stored)
 
     def begin_life(self, identity: str) -> state.Stored:
@@ -79,10 +84,9 @@ class Line:
         assert stored is not None
         return stored
 
-    def _bind(self) -> None:
-        assert self.connection is not None
-        self.readings = SourceReadings(self.connection, self.system, self.profile, self.vault)
-        self.connection.rollback()
+    def _bind(self, cursor: Cursor) -> None:
+        self.readings = SourceReadings(cursor, self.system, self.profile, self.vault)
+        self._locks = self.readings.locks(cursor)
 
     def close(self) -> None:
         """Let go of everything; the position stays where it is safe."""
@@ -116,24 +120,63 @@ class Line:
         """What to wait on."""
         return []
 
+    def uncaptured(self, cursor: Cursor) -> list[str]:
+        """The tables whose changes are not captured, by what the source itself says."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------ the reading
+    @contextmanager
+    def look(self) -> Iterator[Cursor]:
+        """One consistent look at the tables, whose columns are those that the readings are bound to, until it ends."""
+        assert self.connection is not None
+        assert self.readings is not None
+        with self._explained(), snapshot(self.connection, self._locks) as cursor:
+            if shape_of(cursor, self.readings.tables) != self.readings.shape:
+                self._bind(cursor)
+                logger.info("tables have changed: bound again", extra={"action": "capture_rebound", "system": self.system})
+            if time.monotonic() - self._captured_at > CAPTURED_SECONDS:
+                self._check_captured(cursor)
+            yield cursor
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say of a table or column that is gone what to do."""
+        try:
+            yield
+        except (ConfigError, ShapeChanged) as error:
+            raise FatalError(
+                f"{self.system}: {error}; the line has stopped before this change and nothing was lost: bring profile and tables together "
+                f"(`lienthong check {self.system}` shows where they differ), then it goes on by itself"
+            ) from None
+
+    def _check_captured(self, cursor: Cursor) -> None:
+        self._captured_at = time.monotonic()
+        missing = self.uncaptured(cursor)
+        if missing:
+            raise FatalError(
+                f"{self.system}: changes of {', '.join(missing)} are not captured any more, so some may have been missed: run what "
+                f"`lienthong check --sql {self.system}` prints there, then `lienthong load {self.system}`"
+            )
+
     def read(self, cursor: Cursor, notified: Notified, number: int) -> Output:
         """Read everything that was notified, in the cursor's snapshot, as frames."""
         if notified.emptied:
             names = ", ".join(sorted(notified.emptied))
             raise FatalError(
-                f"{self.system}: TRUNCATE of {names}: this line has stopped and nothing was deleted elsewhere; decide, then run "
-                f"`lienthong load {self.system}` to take the tables as they are now"
+                f"{self.system}: TRUNCATE of {names}: this line has stopped and nothing was deleted elsewhere; put the rows back or not, "
+                f"then run `lienthong load {self.system} --new-epoch` to take the tables as they are then"
             )
         assert self.readings is not None
-        output = Output(self.settings.kafka.partitions, self.system, self.numbers.epoch, number, notified.at)
+        output = Output(self.settings.kafka.partitions, self.system, self.numbers.epoch, number, notified.at, self._send)
         roots = {entity: set(keys) for entity, keys in notified.roots.items()}
         for (entity, columns), values in notified.lookups.items():
             roots.setdefault(entity, set()).update(self._root_keys(cursor, entity, columns, values))
         for reading in self.readings.in_order():
             for part in _slices(sorted(roots.get(reading.entity, ()))):
                 reading.read_keys(cursor, part, output)
-        self._steps(notified.steps, output)
+                self._breathe()
+            output.close()
+        self._steps(cursor, notified.steps, output)
         self._overwritten(cursor, notified.overwritten, output)
         return output
 
@@ -151,24 +194,40 @@ class Line:
         )
         return set(rows(cursor, statement, [list(column) for column in zip(*values, strict=True)]))
 
-    def _steps(self, steps: Sequence[Step], output: Output) -> None:
+    def _breathe(self) -> None:
+        """A long reading must neither lose the lease nor look dead to the source."""
+        if time.monotonic() - self._breathed_at > BREATHE_SECONDS:
+            self._breathed_at = time.monotonic()
+            self.numbers.renew()
+            self.alive()
+
+    def alive(self) -> None:
+        """Show the source that we live, where it wants to know."""
+
+    def _steps(self, cursor: Cursor, steps: Sequence[Step], output: Output) -> None:
         assert self.readings is not None
         by_partition: dict[int, list[dict[str, Any]]] = {}
-        for step in steps:
-            root = join_key(step.key)
+        for step, root in zip(steps, self._roots_of(cursor, steps), strict=True):
             content: dict[str, Any] = {"root": root, "at": step.at, "order": step.order, "ours": step.ours}
             content |= self._status(step)
             by_partition.setdefault(partition_of(self.system, root, output.partitions), []).append(content)
         for partition, contents in by_partition.items():
             header = Header(self.system, "dossier_event", "step", output.epoch, output.version, 0, output.at)
-            output.frames += [(partition, frame) for frame in note_frame(header, contents)]
+            for frame in note_frame(header, contents):
+                output.emit(partition, frame)
+
+    def _roots_of(self, cursor: Cursor, steps: Sequence[Step]) -> list[str]:
+        if not steps:
+            return []
+        assert self.readings is not None
+        return self.readings.entities[steps[0].entity].local_keys(cursor, [step.key for step in steps])
 
     def _status(self, step: Step) -> dict[str, Any]:
         assert self.readings is not None
         if step.word is None:
             return {"status": None, "problem": Refusal("status", "missing", "a status step without a status").message}
         try:
-            return {"status": self.readings.entities[step.entity].mapper.status_of(step.word)}
+            return {"status": self.readings.entities[step.entity].mapper.status_of(shown(step.word))}
         except Unreadable as problem:
             return {"status": None, "problem": str(problem), "reason": problem.reason}
 
@@ -182,14 +241,17 @@ class Line:
         )
         names = ("entity", "record", "key", "version", "field", "was", "base", "written")
         header = Header(self.system, "?", "overwritten", output.epoch, output.version, 0, output.at)
-        output.frames += [(0, frame) for frame in note_frame(header, [dict(zip(names, row, strict=True)) for row in found])]
+        for frame in note_frame(header, [dict(zip(names, row, strict=True)) for row in found]):
+            output.emit(0, frame)
 
     # ------------------------------------------------------------ publishing
     def publish(self, output: Output) -> None:
         """Send all frames and wait until every one is acknowledged."""
-        for partition, frame in output.close():
-            self.producer.send(frames.TOPIC, frame, partition=partition)
+        output.close()
         self.producer.flush()
+
+    def _send(self, partition: int, frame: bytes) -> None:
+        self.producer.send(frames.TOPIC, frame, partition=partition)
 
     def done(self, number: int, position: str | None, at: int) -> None:
         """A reading is safe: move the resume point, now or soon."""
@@ -215,15 +277,6 @@ class Line:
             return False
         self._beat_at = time.monotonic()
         return True
-
-    def refresh_layout(self) -> None:
-        """Bind again to the live tables after a change of their shape; raises `ConfigError` when a mapped column is gone."""
-        try:
-            self._bind()
-        except ConfigError as error:
-            raise FatalError(
-                f"{self.system}: {error}; the line has stopped before the change, nothing was lost: adapt the profile and it goes on"
-            ) from None
 
 
 def _slices(keys: Sequence[KeyTuple]) -> Iterator[Sequence[KeyTuple]]:

@@ -60,6 +60,11 @@ def wanted_columns(profile: Profile) -> dict[str, tuple[str, ...]]:
     return out | dict(OWN_TABLES)
 
 
+def _same_status(column: str, new: Row, old: Row | None) -> bool:
+    """Whether the row had this very status before, where the source tells (replica identity FULL)."""
+    return old is not None and column in old and old[column] == new[column]
+
+
 @dataclass(slots=True)
 class Notified:
     """The notifications of one or more whole transactions of one source."""
@@ -75,7 +80,6 @@ class Notified:
     position: int = 0
     count: int = 0
     _ours: bool = False
-    _first_step: int = 0
 
     @classmethod
     def begin(cls, uses: Mapping[str, list[Use]], xid: int, commit_micros: int) -> Notified:
@@ -93,7 +97,7 @@ class Notified:
                 self._note(use, new)
             if old is not None:
                 self._note(use, old)
-            if use.events is not None and new is not None and use.events in new:
+            if use.events is not None and new is not None and use.events in new and not _same_status(use.events, new, old):
                 self._step(use, new)
 
     def _own(self, table: str, op: str, new: Row | None) -> None:
@@ -121,11 +125,14 @@ class Notified:
         self.emptied.add(table)
 
     def end(self, position: int) -> None:
-        """The transaction is complete: its steps get their order and whether they are our own writes."""
+        """The transaction is complete: its steps get their order and whether they are our own writes.
+
+        The numbers end at its position (bytes of log, or outbox ids). A step takes at least one, and a row's next transaction begins
+        after this one's end, so the numbers of one record rise, always fit 64 bits, and are the same in a replay.
+        """
         self.position = position
-        self.steps = [
-            Step(s.entity, s.key, s.word, s.at, (position << 20) + n, self._ours) for n, s in enumerate(self.steps)
-        ]
+        first = position - len(self.steps) + 1
+        self.steps = [Step(s.entity, s.key, s.word, s.at, first + n, self._ours) for n, s in enumerate(self.steps)]
 
     def absorb(self, other: Notified) -> None:
         """Add a later transaction."""

@@ -6,17 +6,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.postgres import Cursor, one, rows, snapshot, transaction
+from connectors.postgres import Cursor, one, rows, streamed, transaction
 from lienthong.capture import state
 from lienthong.capture.line import Line, source_clock
 from lienthong.capture.notified import Notified
+from lienthong.ddl import TRIGGER, TRUNCATE_TRIGGER
 from lienthong.errors import FatalError
-from lienthong.layout import full_name
+from lienthong.layout import full_name, identifier
 
 POLL_BUSY_SECONDS = 0.02
 POLL_QUIET_SECONDS = 0.5
 KEEP_INTERVAL = "3 days"  # republishing from the outbox stays possible that long (reliability.md §3.4)
 PURGE_EVERY_SECONDS = 600
+AT_ONCE = 5000
 
 _DIFFERENCE = """
 SELECT id, tbl, op::text, key, old_key, image, xid::text, (extract(epoch FROM at) * 1000000)::int8
@@ -25,6 +27,10 @@ WHERE xid >= pg_snapshot_xmin(%(old)s::pg_snapshot)
   AND pg_visible_in_snapshot(xid, pg_current_snapshot())
   AND NOT pg_visible_in_snapshot(xid, %(old)s::pg_snapshot)
 ORDER BY id
+"""
+_UNCAPTURED = """
+SELECT name FROM unnest(%s) name, unnest(%s) needed
+WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass(name) AND t.tgname = needed AND t.tgenabled IN ('A', 'O'))
 """
 
 
@@ -53,13 +59,18 @@ class OutboxLine(Line):
         self._position = stored.position or ""
         self._next_poll, self._purge_at = 0.0, time.monotonic() + PURGE_EVERY_SECONDS
 
+    def uncaptured(self, cursor: Cursor) -> list[str]:
+        """Tables without our triggers, or with disabled ones."""
+        assert self.readings is not None
+        names = [identifier(table).as_string(cursor) for table in self.readings.tables]
+        return sorted({name for (name,) in rows(cursor, _UNCAPTURED, [names, [TRIGGER, TRUNCATE_TRIGGER]])})
+
     def work(self) -> bool:
         """Poll when it is time: notifications and records are read in one snapshot, so every answer sees its transaction."""
         if time.monotonic() < self._next_poll:
             return False
-        assert self.connection is not None
         number = self.numbers.draw()
-        with snapshot(self.connection) as cursor:
+        with self.look() as cursor:
             notified, position = self._difference(cursor)
             output = None if notified is None else self.read(cursor, notified, number)
         if notified is None or output is None:
@@ -72,17 +83,19 @@ class OutboxLine(Line):
         return True
 
     def _difference(self, cursor: Cursor) -> tuple[Notified | None, str]:
-        found = rows(cursor, _DIFFERENCE, {"old": self._position})
+        old = {"old": self._position}
+        first = rows(cursor, f"{_DIFFERENCE} LIMIT {AT_ONCE}", old)
         now = one(cursor, "SELECT pg_current_snapshot()::text")
         assert now is not None
-        if not found:
+        if not first:
             return None, str(now[0])
+        found = first if len(first) < AT_ONCE else streamed(cursor, _DIFFERENCE, old)
         notified = Notified(self.uses)
         by_transaction: dict[str, Notified] = {}
         for number, table, op, key, old_key, image, xid, at in found:
             one_transaction = by_transaction.setdefault(xid, Notified(self.uses))
-            self._take(one_transaction, full_name(table), op, key, old_key, image)
             one_transaction.at = max(one_transaction.at, int(at))
+            self._take(one_transaction, full_name(table), op, key, old_key, image)
             one_transaction.position = max(one_transaction.position, int(number))
         for one_transaction in sorted(by_transaction.values(), key=lambda t: t.position):
             one_transaction.end(one_transaction.position)

@@ -87,6 +87,17 @@ class Numbers:
         self._next += 1
         return self._next
 
+    def renew(self) -> None:
+        """Keep the lease in the middle of a long reading, whose number is drawn already."""
+        with transaction(self._connection) as cursor:
+            cursor.execute(
+                f"""UPDATE hub.capture_state SET lease_until = clock_timestamp() + INTERVAL '{LEASE_SECONDS} s'
+                    WHERE system = %s AND lease_owner = %s""",  # noqa: S608
+                [self.system, self._owner],
+            )
+            if cursor.rowcount != 1:
+                raise FencedError(f"{self.system}: another process reads this source now")
+
     def _block(self) -> None:
         now = int(time.time() * 1000)
         with transaction(self._connection) as cursor:

@@ -8,16 +8,19 @@ from functools import partial
 from typing import Any
 
 from connectors.pgoutput import Decoder
-from connectors.postgres import Cursor, ReplicationStream, one, rows, snapshot, transaction
+from connectors.postgres import Cursor, ReplicationStream, is_bytes, one, rows, transaction
 from lienthong.capture import state
 from lienthong.capture.line import Line, source_clock
 from lienthong.capture.notified import Notified
 from lienthong.ddl import PUBLICATION
 from lienthong.errors import FatalError
+from lienthong.layout import table_parts
 
 MESSAGES_PER_STEP = 20_000
 KEYS_PER_READING = 10_000
+KEYS_WAITING_MAX = 10 * KEYS_PER_READING  # no more is received before some of it is read
 CONFIRM_IDLE_SECONDS = 5.0
+INVISIBLE_SOON_SECONDS = 0.1
 
 
 def slot_name(system: str) -> str:
@@ -37,6 +40,8 @@ class WalLine(Line):
         with transaction(self.connection) as cursor:
             if one(cursor, "SELECT 1 FROM pg_publication WHERE pubname = %s", [PUBLICATION]) is None:
                 raise FatalError(f"{self.system}: publication {PUBLICATION} is missing: `lienthong check --sql {self.system}` prints it")
+            # A load and a capture process that meet a new source at the same time make one slot.
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [slot])
             found = one(cursor, "SELECT two_phase FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()", [slot])
             if found is None:
                 cursor.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
@@ -61,6 +66,7 @@ class WalLine(Line):
                 "SELECT wal_status, two_phase FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()",
                 [slot],
             )
+            as_bytes = is_bytes(cursor)
         if not found or found[0][0] == "lost":
             raise FatalError(
                 f"{self.system}: replication slot {slot} is gone or was invalidated, so changes were missed; "
@@ -71,9 +77,13 @@ class WalLine(Line):
         if self._stream is not None:
             self._stream.close()
         dsn = self.settings.systems[self.system].dsn
-        self._stream = ReplicationStream(dsn, slot=slot, publication=PUBLICATION, application_name=f"lienthong capture {self.system}")
+        self._stream = ReplicationStream(
+            dsn, slot=slot, publication=PUBLICATION, application_name=f"lienthong capture {self.system}", as_bytes=as_bytes
+        )
         self._decoder: Decoder[Notified] = Decoder(self.wanted, partial(Notified.begin, self.uses))
         self._waiting: deque[Notified] = deque()
+        self._waiting_keys = 0
+        self._invisible_since: float | None = None
         self._confirmed_at = time.monotonic()
 
     def close(self) -> None:
@@ -87,17 +97,33 @@ class WalLine(Line):
         """The replication socket."""
         return [self._stream] if self._stream is not None else []
 
+    def alive(self) -> None:
+        """Keep the replication connection."""
+        if self._stream is not None:
+            self._stream.breathe()
+
+    def uncaptured(self, cursor: Cursor) -> list[str]:
+        """Tables that our publication does not hold, such as after a DROP COLUMN … CASCADE of a column that it lists."""
+        found = rows(cursor, "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s", [PUBLICATION])
+        assert self.readings is not None
+        return [table for table in self.readings.tables if table_parts(table) not in set(found)]
+
     def work(self) -> bool:
         """Take what has arrived; read what is waiting."""
-        arrived = self._receive()
+        arrived = self._receive() if self._waiting_keys < KEYS_WAITING_MAX else False
         if not self._waiting:
             self._confirm_idle()
             return arrived
         while self._waiting and self._waiting[0].empty:
-            self._finish_empty(self._waiting.popleft())
+            self._finish_empty(self._next())
         if self._waiting:
             return self._reading()
         return True
+
+    def _next(self) -> Notified:
+        following = self._waiting.popleft()
+        self._waiting_keys -= following.size
+        return following
 
     def _receive(self) -> bool:
         assert self._stream is not None
@@ -107,6 +133,7 @@ class WalLine(Line):
             done = self._decoder.feed(payload)
             if done is not None:
                 self._waiting.append(done)
+                self._waiting_keys += done.size
         return arrived
 
     def _finish_empty(self, notified: Notified) -> None:
@@ -116,25 +143,36 @@ class WalLine(Line):
 
     def _reading(self) -> bool:
         """One reading of as many whole transactions as fit and are visible; the others wait for the next (B1)."""
-        assert self.connection is not None
         number = self.numbers.draw()
-        with snapshot(self.connection) as cursor:
+        with self.look() as cursor:
             batch = self._visible(cursor)
-            if batch is None:
-                time.sleep(0.001)
-                return True
-            output = self.read(cursor, batch, number)
+            output = None if batch is None else self.read(cursor, batch, number)
+        if batch is None or output is None:
+            return self._wait_for_visibility()
+        self._invisible_since = None
         self.publish(output)
         self._confirm(batch.position)
         self.done(number, None, batch.at)
         return True
+
+    def _wait_for_visibility(self) -> bool:
+        """Mostly a millisecond; a commit that waits for a standby may take as long as the standby is away."""
+        now = time.monotonic()
+        self._invisible_since = self._invisible_since or now
+        if now - self._invisible_since < INVISIBLE_SOON_SECONDS:
+            time.sleep(0.001)
+            return True
+        self._breathe()
+        return False
 
     def _visible(self, cursor: Cursor) -> Notified | None:
         """The leading transactions that this snapshot sees, as one; None when it does not see the first."""
         seen = _Snapshot.of(cursor)
         batch: Notified | None = None
         while self._waiting and seen.sees(self._waiting[0].xids):
-            following = self._waiting.popleft()
+            if batch is not None and self._waiting[0].emptied:
+                break  # what came before a TRUNCATE still goes out
+            following = self._next()
             if batch is None:
                 batch = following
             else:
@@ -153,8 +191,9 @@ class WalLine(Line):
         if self._decoder.inside or self._stream is None or self.connection is None:
             return
         if self.heartbeat():
-            with transaction(self.connection) as cursor:
-                self.idle(source_clock(cursor) - 1_000_000)
+            with self.look() as cursor:
+                now = source_clock(cursor)
+            self.idle(now - 1_000_000)
         if time.monotonic() - self._confirmed_at > CONFIRM_IDLE_SECONDS and self._stream.server_position:
             self._confirm(self._stream.server_position)
 

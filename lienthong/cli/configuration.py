@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, out, print_json, settings_of
+from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, known, out, print_json, settings_of
 from lienthong.problems import ConfigProblems, Problem
 
 config_app = typer.Typer(no_args_is_help=True, help="The configuration files.")
@@ -30,7 +30,6 @@ def check(
     """Is the configuration right, and does each profile fit the live tables? All problems in one report."""
     from lienthong.check import check_live, is_dependency_down
     from lienthong.ddl import ddl_for
-    from lienthong.errors import ConfigError
 
     try:
         settings = settings_of(config)
@@ -40,10 +39,11 @@ def check(
         print_json({"schema": "lienthong/check/1", "problems": [p.as_dict() for p in error.problems]})
         return Exit.USAGE
     if sql is not None:
-        if sql not in settings.systems:
-            raise ConfigError(f"no system {sql}; there are {', '.join(sorted(settings.systems))}")
+        known("system", sql, settings.systems)
         out.out(ddl_for(sql, settings), highlight=False)
         return Exit.FINE
+    for name in system or ():
+        known("system", name, settings.systems)
     problems = [] if offline else check_live(settings, system)
     if as_json:
         print_json({"schema": "lienthong/check/1", "problems": [p.as_dict() for p in problems]})
@@ -65,13 +65,10 @@ def _report(problems: list[Problem], systems: int, *, offline: bool) -> None:
 @config_app.command("schema")
 def config_schema(kind: Annotated[str, typer.Argument(help="systems, authority, contracts or profile.")]) -> int:
     """Print the JSON Schema of one kind of file, for editors."""
-    from lienthong.config import json_schema
-    from lienthong.errors import ConfigError
+    from lienthong.config import KINDS, json_schema
 
-    try:
-        print_json(json_schema(kind))
-    except KeyError:
-        raise ConfigError(f"no kind of file {kind}: systems, authority, contracts, profile") from None
+    known("kind of file", kind, KINDS)
+    print_json(json_schema(kind))
     return Exit.FINE
 
 

@@ -7,8 +7,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from lienthong import __version__, logs
 from lienthong.cli import configuration, operate, try_out
@@ -48,22 +48,25 @@ def _code_of(error: LienThongError) -> Exit:
     return Exit.REFUSED if isinstance(error, FencedError) else Exit.FOUND_WRONG
 
 
+def _debug_first(words: list[str]) -> list[str]:
+    """--debug works before and after the command."""
+    return ["--debug", *(word for word in words if word != "--debug")] if "--debug" in words else words
+
+
 def main() -> None:
     """Run a command; the exit code is one of `Exit`."""
     try:
-        result = app(standalone_mode=False)
-    except click.exceptions.Abort:
+        result = app(_debug_first(sys.argv[1:]), standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
         err.print("interrupted")
         code = Exit.INTERRUPTED
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        code = Exit.INTERRUPTED
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        getattr(error, "show", lambda: err.print(error.format_message()))()  # usage errors show their own command's usage
         code = Exit.USAGE
     except LienThongError as error:
-        heading = "the configuration is wrong; nothing was started" if isinstance(error, ConfigProblems) else error.code
-        err.print(f"[bold red]{heading}[/bold red]\n{error}" if err.is_terminal else f"{heading}\n{error}", highlight=False, markup=err.is_terminal)
+        heading = "the configuration is wrong; nothing was started\n" if isinstance(error, ConfigProblems) else f"{error.code}: "
+        err.print(heading, style="bold red", end="", highlight=False, markup=False)
+        err.print(str(error), highlight=False, markup=False)
         code = _code_of(error)
     except Exception:  # noqa: BLE001 - the outermost frame: a defect of ours is reported, never shown with values on the terminal
         code = _defect()
@@ -76,6 +79,7 @@ def _defect() -> Exit:
     report = Path(tempfile.mkstemp(prefix="lienthong-defect-", suffix=".txt")[1])
     frames = traceback.extract_tb(sys.exc_info()[2])
     kind = sys.exc_info()[0]
-    report.write_text(f"{kind.__name__ if kind else '?'}\n" + "".join(traceback.format_list(frames)), encoding="utf-8")
+    places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+    report.write_text("\n".join([kind.__name__ if kind else "?", *places, ""]), encoding="utf-8")
     err.print(f"this is a defect of ours; the report (without any record's values) is in {report}")
     return Exit.OUR_DEFECT

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, err, out, print_json, settings_of, table
+from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, err, known, out, print_json, settings_of, table
 from lienthong.errors import ConfigError
 from lienthong.settings import Settings
 
@@ -30,26 +30,27 @@ def run(
     config: ConfigFolder = DEFAULT_CONFIG,
     system: Annotated[list[str] | None, typer.Option("--system", help="capture and apply: only these systems.")] = None,
     port: Annotated[int, typer.Option(envvar="LIENTHONG_PORT", help="Of the schema registry (role serve).")] = 8081,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process has ended.")] = None,
 ) -> int:
     """Run the service: every role, or the named ones, here or on several machines at once. SIGTERM ends it cleanly."""
     from lienthong import run as running
 
     settings = settings_of(config)
     chosen = roles or list(running.ROLES)
-    unknown = [role for role in chosen if role not in running.ROLES]
-    if unknown:
-        raise ConfigError(f"no role {', '.join(unknown)}; there are {', '.join(running.ROLES)}")
+    for role in chosen:
+        known("role", role, running.ROLES)
+    systems = _systems(settings, system)
     if len(chosen) == 1:
-        running.run_role(chosen[0], settings, _systems(settings, system), port)
+        running.run_role(chosen[0], settings, systems, port, parent=parent)
     else:
-        running.run_all(config, chosen, port=port)
+        err.print(f"{', '.join(chosen)} for {len(systems)} systems; Ctrl-C ends it; elsewhere: lienthong status --config {config}", highlight=False)
+        running.run_all(settings, config, chosen, port=port, systems=system or ())
     return Exit.FINE
 
 
 def _systems(settings: Settings, chosen: list[str] | None) -> list[str]:
-    unknown = set(chosen or ()) - settings.systems.keys()
-    if unknown:
-        raise ConfigError(f"no system {', '.join(sorted(unknown))}; there are {', '.join(sorted(settings.systems))}")
+    for system in chosen or ():
+        known("system", system, settings.systems)
     return chosen or list(settings.systems)
 
 
@@ -77,6 +78,7 @@ def load(
     running.prepare(settings)
     loader = Loader(settings, system, Vault.from_environment())
     try:
+        loader.reach()
         if new_epoch:
             loader.begin_epoch()
         with Progress(
@@ -156,30 +158,42 @@ def lag(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
 @parked_app.command("list")
 def parked_list(
     config: ConfigFolder = DEFAULT_CONFIG,
-    system: Annotated[str | None, typer.Option("--system")] = None,
-    entity: Annotated[str | None, typer.Option("--entity")] = None,
-    reason: Annotated[str | None, typer.Option("--reason")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 100,
+    system: Annotated[str | None, typer.Option("--system", help="Only of this system.")] = None,
+    entity: Annotated[str | None, typer.Option("--entity", help="Only of this entity.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only for this reason, as in `lienthong status`.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     as_json: AsJson = False,
 ) -> int:
     """Open parked records, oldest first: where, which field, why, and what to do. Never a value."""
     from connectors.postgres import connect
-    from lienthong import parked
+    from lienthong import hub, parked
+    from lienthong.advice import advice
 
     settings = settings_of(config)
-    connection = connect(settings.hub.dsn, application_name="lienthong parked")
-    try:
-        found = parked.listing(connection, system=system, entity=entity, reason=reason, limit=limit)
-    finally:
-        connection.close()
+    _systems(settings, [system] if system else None)
+    with hub.named():
+        connection = connect(settings.hub.dsn, application_name="lienthong parked")
+        try:
+            found = parked.listing(connection, system=system, entity=entity, reason=reason, limit=limit)
+        finally:
+            connection.close()
     found += parked.at_targets(settings, system=system, entity=entity, reason=reason, limit=limit)
+    for record in found:
+        record["advice"] = advice(record["reason"], record["system"])
     if as_json:
         print_json({"schema": "lienthong/parked/1", "records": found})
     else:
-        body = [[p["id"], p["system"], p["entity"], p["local_key"], p["kind"], p["field"], p["message"]] for p in found]
-        out.print(table("", ["id", "system", "entity", "local key", "kind", "field", "why"], body, number_from=9))
+        body = [[p["id"], p["system"], p["entity"], _place(p), p["field"], p["message"], p["advice"]] for p in found]
+        out.print(table("", ["id", "system", "entity", "record", "field", "why", "do"], body, number_from=9))
         out.print(f"{len(found)} open", highlight=False)
     return Exit.FOUND_WRONG if found else Exit.FINE
+
+
+def _place(record: dict[str, Any]) -> str | None:
+    """The record's key, or where in which topic it stood when not even its key could be read."""
+    if record["local_key"] is None and record["topic"] is not None:
+        return f"{record['topic']} partition {record['partition']} offset {record['offset']}"
+    return None if record["local_key"] is None else str(record["local_key"])
 
 
 def trace(
@@ -189,9 +203,11 @@ def trace(
     as_json: AsJson = False,
 ) -> int:
     """One record: who says what, since when, which rule decided, and where it was sent."""
+    from lienthong import hub
     from lienthong.explain import explain
 
-    document = explain(settings_of(config), code, purpose=purpose, officer=os.environ.get("USER", "?"))
+    with hub.named():
+        document = explain(settings_of(config), code, purpose=purpose, officer=os.environ.get("USER", "?"))
     if as_json:
         print_json({"schema": "lienthong/trace/1", "records": document})
     else:

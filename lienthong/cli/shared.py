@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lienthong.config import load_settings
+from lienthong.errors import ConfigError
+from lienthong.problems import did_you_mean, listed
 from lienthong.settings import Settings
 
 
@@ -41,7 +44,17 @@ DEFAULT_CONFIG = Path("config")
 
 def settings_of(folder: Path) -> Settings:
     """The checked configuration of a folder."""
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}: name the one with systems.yaml by --config or LIENTHONG_CONFIG")
     return load_settings(folder, os.environ)
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> None:
+    """Refuse a name that is none of those there are, with the nearest."""
+    names = sorted(names)
+    if name not in names:
+        near = did_you_mean(name, names)
+        raise ConfigError(f"no {kind} {name} ({near or 'there are ' + listed(names)})")
 
 
 def print_json(document: Any) -> None:

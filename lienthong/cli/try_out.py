@@ -1,4 +1,4 @@
-"""Commands that run the service on embedded servers: demo, simulate."""
+"""Commands that run the service on embedded servers: demo, up, simulate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _COLUMNS = ("captured", "applied", "older", "removed", "corrections", "refused",
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("demo")(demo)
+    app.command("up")(up)
     app.command("simulate")(simulate)
 
 
@@ -69,6 +70,30 @@ def demo(
         _show(result.rows)
         _say_verdict(result, report)
     return Exit.FINE if result.verified else Exit.FOUND_WRONG
+
+
+def up(
+    folder: Annotated[Path | None, typer.Option("--folder", help="Keep the data here, for the next time; default: a temporary one.")] = None,
+    cluster: Annotated[list[str] | None, typer.Option("--cluster", help="The PostgreSQL clusters to start.")] = None,
+) -> int:
+    """Start embedded PostgreSQL and Kafka with an empty hub, print the addresses as shell exports, and wait for Ctrl-C."""
+    from lienthong import hub
+    from lienthong.embedded import Stack
+
+    names = list(dict.fromkeys([*(cluster or ["central", "local"]), "hub"]))
+    with Stack(folder, clusters=names, keep=folder is not None) as stack:
+        central = stack.postgres["hub"]
+        if not central.execute("SELECT 1 FROM pg_database WHERE datname = 'hub'").strip():
+            central.create_database("hub")
+        hub.install(central.dsn("hub"))
+        assert stack.kafka is not None
+        out.out(f"export HUB_DSN={central.dsn('hub')}", highlight=False)
+        out.out(f"export KAFKA_BOOTSTRAP={stack.kafka.bootstrap}", highlight=False)
+        for name in names[:-1]:
+            out.out(f"# cluster {name}: {stack.postgres[name].dsn()}", highlight=False)
+        err.print("everything runs; Ctrl-C ends it", highlight=False)
+        while True:
+            time.sleep(1)
 
 
 def _show(rows: list[dict[str, object]]) -> None:

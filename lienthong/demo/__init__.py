@@ -25,7 +25,7 @@ from lienthong.settings import Settings
 from lienthong.simulate import Filled, Lived, fill, live
 from lienthong.vault import Vault
 
-ROLES = ("capture", "merge", "route", "apply", "serve")
+ROLES = ("capture", "merge", "merge", "route", "apply", "serve")
 QUIET_SECONDS = 300.0
 Say = Callable[[str], None]
 

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS hub.record (
   body jsonb,
   who jsonb,              -- field group -> system whose word counts; null: `sole` for all
   updated_at timestamptz NOT NULL DEFAULT now()
-);
+) WITH (fillfactor = 85);
 CREATE INDEX IF NOT EXISTS record_parent ON hub.record (parent) WHERE parent IS NOT NULL;
 
 -- What each system says about each of its records. op: s state, d deleted there, p promised (a child came first).
@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS hub.contribution (
   parent_key text,
   at bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (system, entity, local_key)
-);
+) WITH (fillfactor = 85);
 CREATE INDEX IF NOT EXISTS contribution_record ON hub.contribution (record);
 CREATE INDEX IF NOT EXISTS contribution_parent ON hub.contribution (system, entity, parent_key) WHERE parent_key IS NOT NULL;
 
@@ -67,9 +67,9 @@ CREATE TABLE IF NOT EXISTS hub.identifier (
 
 -- What changed: read and emptied by the router. lane 0 live, 1 backfill.
 CREATE TABLE IF NOT EXISTS hub.changed (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  record bigint NOT NULL, lane smallint NOT NULL DEFAULT 0, resend text,
-  at bigint NOT NULL DEFAULT 0
+  lane smallint NOT NULL DEFAULT 0, id bigint GENERATED ALWAYS AS IDENTITY,
+  record bigint NOT NULL, resend text, at bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (lane, id)
 );
 
 -- Earlier values of golden records: which fields changed, what stood there, whose word it was.

@@ -70,6 +70,7 @@ def meta(record: int) -> dict[str, Any]:
         "held": ["result"],
         "local_key": None,
         "parent_key": None,
+        "yields": [],
     }
 
 

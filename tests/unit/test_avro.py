@@ -45,6 +45,7 @@ META = st.fixed_dictionaries(
         "held": st.lists(st.text()),
         "local_key": st.none() | st.text(),
         "parent_key": st.none() | st.text(),
+        "yields": st.lists(st.text(), max_size=3),
     }
 )
 
@@ -80,6 +81,7 @@ SAMPLE = {
         "held": [],
         "local_key": "a|b",
         "parent_key": "7",
+        "yields": ["processing"],
     },
     "status": 4,
     "submitted_at": 1_760_000_000_000_000,

@@ -70,6 +70,7 @@ def test_entity_starts_with_meta_and_all_its_other_fields_may_be_null(entity: st
         "held",
         "local_key",
         "parent_key",
+        "yields",
     ]
     for declared in own:
         assert declared["type"][0] == "null"

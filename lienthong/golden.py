@@ -1,0 +1,74 @@
+"""Golden records as rows of the hub, and folding again those that got no contribution of their own but must change all the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import orjson
+
+from connectors.postgres import Cursor, rows
+from lienthong import frames, hub
+from lienthong.authority import Authority, Golden, Said, fold
+from lienthong.hub import Row
+
+ROUTING = ("processing_agency_code", "processing_unit", "receiving_agency_code")
+
+
+def row_of(record: int, entity: str, parent: int | None, folded: Golden, sole: str | None, before: Row | None) -> tuple[Any, ...]:
+    """The golden record as a row for `hub.put_records`."""
+    version = before.version + 1 if before is not None else 1
+    who = None if sole is not None else orjson.dumps(folded.who).decode()
+    return record, entity, parent, folded.deleted, sole, version, orjson.dumps(folded.values).decode(), who
+
+
+def history_of(record: int, before: Row, folded: Golden, system: str | None) -> tuple[Any, ...]:
+    """What stood there before, as a row for `hub.put_history`."""
+    changed = {name: value for name, value in before.body.items() if folded.values.get(name) != value}
+    changed |= {name: None for name in folded.values.keys() - before.body.keys()}
+    return record, before.version, system, orjson.dumps(changed).decode(), orjson.dumps(before.who).decode()
+
+
+def said_of(cursor: Cursor, records: Collection[int]) -> dict[int, list[Said]]:
+    """All stored contributions of some records."""
+    out: dict[int, list[Said]] = defaultdict(list)
+    for system, entity, _key, record, _epoch, version, op, delivered, mask, nulls, body, *_ in hub.of_records(cursor, records):
+        values = frames.decode_body(entity, mask, nulls, bytes(body)) if op == "s" else {}
+        out[record].append(Said(system, version, values, op == "s", delivered))
+    return out
+
+
+def is_rerouted(before: Row | None, folded: Golden) -> bool:
+    """Whether the roles that a dossier gives to systems have changed, and with them whose word counts for its children."""
+    return before is not None and before.entity == "dossier" and any(before.body.get(n) != folded.values.get(n) for n in ROUTING)
+
+
+def children_of(cursor: Cursor, records: Collection[int]) -> set[int]:
+    """The records under some dossiers."""
+    if not records:
+        return set()
+    found = rows(cursor, "SELECT record FROM hub.record WHERE parent = ANY(%s) AND merged_into IS NULL", [sorted(records)])
+    return {record for (record,) in found}
+
+
+def fold_again(cursor: Cursor, authority: Authority, records: Collection[int]) -> None:
+    """Fold records that were joined with others or whose roles have changed; what comes out the same stays as it is."""
+    before = {record: row for record, row in hub.lock(cursor, records).items() if row.merged_into is None}
+    if not before:
+        return
+    said = said_of(cursor, list(before))
+    routing = hub.routing_of(cursor, sorted({row.parent for row in before.values() if row.parent is not None}))
+    changed = []
+    for record, row in before.items():
+        folded, sole = _fold_one(authority, row, said.get(record, []), routing)
+        if (folded.values, folded.deleted, None if sole else folded.who, sole) != (row.body, row.deleted, row.who, row.sole):
+            changed.append((record, row, folded, sole))
+    hub.put_records(cursor, [row_of(record, row.entity, row.parent, folded, sole, row) for record, row, folded, sole in changed])
+    hub.put_history(cursor, [history_of(record, row, folded, None) for record, row, folded, _ in changed if row.version])
+    hub.note_changed(cursor, [(record, 0, None, 0) for record, *_ in changed])
+
+
+def _fold_one(authority: Authority, row: Row, said: list[Said], routing: Mapping[int, Mapping[str, Any]]) -> tuple[Golden, str | None]:
+    systems = {s.system for s in said}
+    return fold(authority, row.entity, said, routing.get(row.parent or 0)), next(iter(systems)) if len(systems) == 1 else None

@@ -1,0 +1,597 @@
+"""Applying to a target with a layout of its own: guard, base, witness, halving, waiting children (design §3, Apply; B4, B5, B9, R6)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import schemas
+from connectors.avro import frame, out_codec
+from connectors.kafka import Message
+from connectors.postgres import Connection, connect, rows, transaction
+from lienthong.apply.target import Target
+from lienthong.ddl import ddl_for
+from lienthong.errors import FencedError, TransientError
+from lienthong.frames import unpack_entries
+from lienthong.frames import open_frame as opened
+from lienthong.reading import Output, SourceReadings
+from lienthong.readers import to_micros
+from lienthong.settings import Settings
+from lienthong.vault import Vault
+
+TOPIC = "lienthong.out.ward"
+NOON = to_micros(datetime(2026, 3, 5, 5, tzinfo=UTC))
+
+TABLES = """
+CREATE TYPE trang_thai AS ENUM ('moi', 'dang_xu_ly', 'xong');
+CREATE DOMAIN tien AS bigint CHECK (VALUE >= 0);
+CREATE TABLE nguoi (id serial PRIMARY KEY, ho_ten text NOT NULL, dien_thoai varchar(20));
+CREATE TABLE thu_tuc (ma text PRIMARY KEY, ten text NOT NULL);
+CREATE TABLE "Hồ sơ" (
+  id bigserial PRIMARY KEY, ma_qg text UNIQUE, thu_tuc text REFERENCES thu_tuc, "Trạng thái" trang_thai NOT NULL DEFAULT 'moi',
+  ngay_nop timestamp, ghi_chu text CHECK (ghi_chu <> 'forbidden'), can_bo text, nguoi_id int NOT NULL REFERENCES nguoi,
+  nguon text NOT NULL, local_only text DEFAULT 'ours'
+);
+CREATE TABLE dia_chi (ho_so_id bigint PRIMARY KEY REFERENCES "Hồ sơ", dia_chi text);
+CREATE TABLE phi (ho_so_id bigint REFERENCES "Hồ sơ", ma text, so_tien tien, PRIMARY KEY (ho_so_id, ma));
+CREATE TABLE giay_to (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), ho_so_id bigint NOT NULL REFERENCES "Hồ sơ", ma text, xoa_luc timestamptz);
+CREATE TABLE danh_gia (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, ho_so_id bigint NOT NULL REFERENCES "Hồ sơ", diem int, luc timestamptz);
+INSERT INTO thu_tuc VALUES ('1.001', 'Khai sinh'), ('1.002', 'Kết hôn');
+"""
+ENTITIES: dict[str, Any] = {
+    "dossier": {
+        "table": '"Hồ sơ"', "key": "id",
+        "parts": {
+            "nguoi": {"table": "nguoi", "on": {"id": "nguoi_id"}},
+            "dia_chi": {"table": "dia_chi", "on": {"ho_so_id": "id"}},
+        },
+        "insert": {"nguon": "city"},
+        "fields": {
+            "national_code": "ma_qg", "procedure_code": "thu_tuc",
+            "status": {"column": "Trạng thái", "values": {"moi": 1, "dang_xu_ly": 4, "xong": 9}},
+            "submitted_at": "ngay_nop", "note": "ghi_chu", "handler_name": "can_bo",
+            "applicant_name": "nguoi.ho_ten", "applicant_phone": "nguoi.dien_thoai", "applicant_address": "dia_chi.dia_chi",
+        },
+    },
+    "fee": {
+        "table": "phi", "key": ["ho_so_id", "ma"], "parent": {"entity": "dossier", "columns": "ho_so_id"},
+        "fields": {"fee_code": "ma", "amount": "so_tien"},
+    },
+    "dossier_component": {
+        "table": "giay_to", "key": "id", "parent": {"entity": "dossier", "columns": "ho_so_id"},
+        "deleted": {"column": "xoa_luc"}, "fields": {"component_code": "ma"},
+    },
+    "evaluation": {
+        "table": "danh_gia", "key": "id", "parent": {"entity": "dossier", "columns": "ho_so_id"},
+        "fields": {"score": "diem", "rated_at": "luc"},
+    },
+    "procedure": {"table": "thu_tuc", "key": "ma", "fields": {"procedure_code": "ma", "name": "ten"}},
+}  # fmt: skip
+DOSSIER = {
+    "national_code": "N1", "procedure_code": "1.001", "status": 4, "submitted_at": NOON, "applicant_name": "Nguyễn Văn An",
+    "applicant_phone": "0901", "applicant_address": "1 Lê Lợi", "note": "ghi chú",
+}  # fmt: skip
+
+
+def settings(dsn: str, entities: Mapping[str, Any] = ENTITIES) -> Settings:
+    return Settings.model_validate(
+        {
+            "hub": {"dsn": "x"},
+            "kafka": {"bootstrap": "x"},
+            "profiles": {"own": {"profile": "own", "entities": entities}},
+            "systems": {"ward": {"profile": "own", "dsn": dsn, "capture": "outbox", "kind": "ward"}},
+            "authority": {},
+            "contracts": {},
+        }
+    )
+
+
+# ------------------------------------------------------------------ messages as the router makes them
+def state(record: int, version: int, values: Mapping[str, Any] = DOSSIER, *, entity: str = "dossier", **more: Any) -> bytes:
+    """One record of an out-topic; `more` is what its `meta` says besides: parent, held, withheld, yields, local_key, parent_key."""
+    meta = {
+        "record": record, "parent": None, "epoch": 1, "version": version, "withheld": [], "held": [], "yields": [],
+        "local_key": None, "parent_key": None, **more,
+    }  # fmt: skip
+    return frame(schemas.schema_id(entity), out_codec(entity).encode({"meta": meta, **values}))
+
+
+def removed(record: int, version: int, reason: str, *, entity: str = "dossier", local_key: str | None = None) -> bytes:
+    value = {
+        "entity": entity, "record": record, "parent": None, "epoch": 1, "version": version, "reason": reason, "local_key": local_key,
+    }  # fmt: skip
+    return frame(schemas.schema_id("removed"), out_codec("removed").encode(value))
+
+
+def merged(kept: int, gone: int, version: int) -> bytes:
+    value = {"entity": "dossier", "record": kept, "from": gone, "epoch": 1, "version": version, "local_key": None}
+    return frame(schemas.schema_id("merged"), out_codec("merged").encode(value))
+
+
+def fee(record: int, version: int, parent: int, *, code: str = "LP1", amount: int = 5, **more: Any) -> bytes:
+    return state(record, version, {"fee_code": code, "amount": amount}, entity="fee", parent=parent, **more)
+
+
+class Ward:
+    """A target database, the service's connection to it and one of the ward's own."""
+
+    def __init__(self, dsn: str, entities: Mapping[str, Any] = ENTITIES, tables: str = TABLES) -> None:
+        self.settings = settings(dsn, entities)
+        self.own: Connection = connect(dsn, application_name="ward")
+        with transaction(self.own) as cursor:
+            cursor.execute(tables)
+            cursor.execute(ddl_for("ward", self.settings))
+        self.target = Target(self.settings, "ward", Vault(None))
+        self._at: int | None = None
+
+    def apply(self, *values: bytes) -> Counter[tuple[str, str]]:
+        """Apply messages as one batch."""
+        start = self._at or 0
+        messages = [Message(TOPIC, 0, start + n, 0, b"key", value, ()) for n, value in enumerate(values)]
+        counts = self.target.apply(messages, {(TOPIC, 0): (self._at, start + len(values))})
+        self._at = start + len(values)
+        return counts
+
+    def sql(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """A statement of the ward's own."""
+        with transaction(self.own) as cursor:
+            cursor.execute(statement, arguments)
+            return cursor.fetchall() if cursor.description else []
+
+    def dossiers(self) -> list[dict[str, Any]]:
+        """The dossiers as the ward sees them."""
+        found = self.sql(
+            """SELECT to_jsonb(h) || jsonb_build_object('ho_ten', n.ho_ten, 'dien_thoai', n.dien_thoai, 'dia_chi', d.dia_chi)
+               FROM "Hồ sơ" h JOIN nguoi n ON n.id = h.nguoi_id LEFT JOIN dia_chi d ON d.ho_so_id = h.id ORDER BY h.id"""
+        )
+        return [document for (document,) in found]
+
+    def applied(self, entity: str = "dossier") -> list[tuple[int, int, str, bool]]:
+        return self.sql("SELECT record, version, state, inserted FROM lienthong.applied WHERE entity = %s ORDER BY record", entity)  # type: ignore[return-value]
+
+    def parked(self) -> list[tuple[Any, ...]]:
+        return self.sql("SELECT entity, record, reason, field FROM lienthong.parked ORDER BY id")
+
+    def overwritten(self) -> list[tuple[Any, ...]]:
+        return self.sql("SELECT record, field, was, base, written FROM lienthong.overwritten ORDER BY id")
+
+    def edited(self, key: str, entity: str = "dossier") -> tuple[int | None, bool, int | None]:
+        """How capture sees a row: the record it is known as, whether it was delivered, which fields count as edited."""
+        with transaction(self.own) as cursor:
+            reading = SourceReadings(cursor, "ward", self.settings.profile_of("ward"), Vault(None)).entities[entity]
+            output = Output(1, "ward", 1, 1, 0)
+            reading.read_keys(cursor, [(key,)], output)
+        ((_, data),) = output.close()
+        (entry,) = unpack_entries(*opened(data))
+        return entry.record, entry.delivered, entry.edited
+
+    def close(self) -> None:
+        self.target.close()
+        self.own.close()
+
+
+@pytest.fixture
+def make(database: str) -> Iterator[Callable[..., Ward]]:
+    made: list[Ward] = []
+
+    def _make(**more: Any) -> Ward:
+        made.append(Ward(database, **more))
+        return made[-1]
+
+    yield _make
+    for ward in made:
+        ward.close()
+
+
+@pytest.fixture
+def ward(make: Callable[..., Ward]) -> Ward:
+    return make()
+
+
+# ------------------------------------------------------------------ inserting
+def test_a_new_dossier_is_written_over_root_and_parts_in_both_directions(ward: Ward) -> None:
+    """`nguoi` is referred to by the root row, `dia_chi` refers to it; enum, local time, accents, a constant, a default."""
+    ward.apply(state(7, 1))
+    (row,) = ward.dossiers()
+    assert row.pop("id") == row.pop("nguoi_id") == 1
+    assert row == {
+        "ma_qg": "N1", "thu_tuc": "1.001", "Trạng thái": "dang_xu_ly", "ngay_nop": "2026-03-05T12:00:00", "ghi_chu": "ghi chú",
+        "can_bo": None, "nguon": "city", "local_only": "ours", "ho_ten": "Nguyễn Văn An", "dien_thoai": "0901", "dia_chi": "1 Lê Lợi",
+    }  # fmt: skip
+    assert ward.applied() == [(7, 1, "applied", True)]
+
+
+def test_children_get_their_keys_from_parent_uuid_identity_and_nature(ward: Ward) -> None:
+    ward.apply(
+        state(7, 1),
+        fee(8, 1, 7, code="A|B\\C"),
+        state(9, 1, {"component_code": "P"}, entity="dossier_component", parent=7),
+        state(10, 1, {"score": 5, "rated_at": NOON}, entity="evaluation", parent=7),
+        state(11, 1, {"procedure_code": "2.001", "name": "Mới"}, entity="procedure"),
+    )
+    ((dossier,),) = ward.sql('SELECT id FROM "Hồ sơ"')
+    assert ward.sql("SELECT ho_so_id, ma, so_tien FROM phi") == [(dossier, "A|B\\C", 5)]
+    assert ward.sql("SELECT ho_so_id, ma FROM giay_to WHERE id IS NOT NULL") == [(dossier, "P")]
+    assert ward.sql("SELECT ho_so_id, diem FROM danh_gia") == [(dossier, 5)]
+    assert ("2.001", "Mới") in ward.sql("SELECT * FROM thu_tuc")
+    ward.apply(fee(8, 2, 7, code="A|B\\C", amount=6))
+    assert ward.sql("SELECT ma, so_tien FROM phi") == [("A|B\\C", 6)]
+
+
+def test_a_composite_key_may_be_part_natural_part_drawn(make: Callable[..., Ward]) -> None:
+    entities = {"dossier": {"table": "t", "key": ["ma", "lan"], "fields": {"national_code": "ma", "note": "n"}}}
+    ward = make(entities=entities, tables="CREATE TABLE t (ma text, lan int DEFAULT 1, n text, PRIMARY KEY (ma, lan))")
+    ward.apply(state(1, 1), state(2, 1, DOSSIER | {"national_code": "N|2"}))
+    ward.apply(state(2, 2, DOSSIER | {"national_code": "N|2", "note": "new"}))
+    assert ward.sql("SELECT * FROM t ORDER BY ma") == [("N1", 1, "ghi chú"), ("N|2", 1, "new")]
+
+
+def test_what_the_contract_withholds_is_absent_not_null(ward: Ward) -> None:
+    ward.sql("""ALTER TABLE "Hồ sơ" ALTER ghi_chu SET DEFAULT 'by default'""")
+    ward.apply(state(7, 1, {k: v for k, v in DOSSIER.items() if k != "note"}, withheld=["note"]))
+    assert ward.dossiers()[0]["ghi_chu"] == "by default"
+
+
+def test_a_row_that_capture_found_here_before_is_adopted_not_doubled(ward: Ward) -> None:
+    ward.sql("INSERT INTO nguoi (ho_ten) VALUES ('An')")
+    ward.sql("""INSERT INTO "Hồ sơ" (ma_qg, nguoi_id, nguon, ghi_chu) VALUES ('N1', 1, 'desk', 'mine')""")
+    ward.apply(state(7, 1, local_key="1"))
+    (row,) = ward.dossiers()
+    assert (row["ghi_chu"], row["nguon"], row["dia_chi"]) == ("ghi chú", "desk", "1 Lê Lợi")
+    assert ward.applied() == [(7, 1, "applied", False)]
+
+
+# ------------------------------------------------------------------ the guard
+def test_older_and_duplicate_change_nothing(ward: Ward) -> None:
+    ward.apply(state(7, 5, DOSSIER | {"note": "newest"}))
+    counts = ward.apply(state(7, 5, DOSSIER | {"note": "same"}), state(7, 3, DOSSIER | {"note": "older"}))
+    assert counts == {("dossier", "duplicate"): 1, ("dossier", "older"): 1}
+    assert ward.dossiers()[0]["ghi_chu"] == "newest"
+
+
+def test_of_several_messages_in_one_batch_the_newest_wins_in_any_order(ward: Ward) -> None:
+    ward.apply(*[state(7, version, DOSSIER | {"note": f"v{version}"}) for version in (2, 9, 4)])
+    assert ward.dossiers()[0]["ghi_chu"] == "v9"
+    assert ward.applied() == [(7, 9, "applied", True)]
+
+
+def test_a_zombie_is_fenced_and_writes_nothing(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    messages = [Message(TOPIC, 0, 0, 0, b"k", state(7, 9, DOSSIER | {"note": "zombie"}), ())]
+    with pytest.raises(FencedError):
+        ward.target.apply(messages, {(TOPIC, 0): (None, 1)})
+    with pytest.raises(FencedError):
+        ward.target.apply(messages, {(TOPIC, 0): (0, 1)})
+    assert ward.dossiers()[0]["ghi_chu"] == "ghi chú"
+    assert ward.target.stored(TOPIC, 0) == 1
+
+
+def test_a_deleted_record_does_not_rise_from_an_older_update(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    ward.apply(removed(7, 5, "delete"))
+    assert ward.dossiers() == []
+    assert ward.applied() == [(7, 5, "deleted", False)], "the tombstone stays"
+    counts = ward.apply(state(7, 3))
+    assert counts == {("dossier", "older"): 1}
+    assert ward.dossiers() == []
+    ward.apply(state(7, 6))
+    assert len(ward.dossiers()) == 1, "its owner has made it again"
+
+
+def test_a_delete_that_comes_first_keeps_out_the_update_before_it(ward: Ward) -> None:
+    ward.apply(removed(7, 5, "delete"))
+    ward.apply(state(7, 4))
+    assert ward.dossiers() == []
+
+
+def test_a_purge_is_skipped(ward: Ward) -> None:
+    ward.target.apply([Message(TOPIC, 0, 0, 0, b"dossier:7", None, ())], {(TOPIC, 0): (None, 1)})
+    assert ward.target.stored(TOPIC, 0) == 1
+
+
+# ------------------------------------------------------------------ ownership
+def test_an_update_writes_only_what_the_target_does_not_own(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    ward.sql("""UPDATE "Hồ sơ" SET "Trạng thái" = 'xong', can_bo = 'Lê', local_only = 'mine'""")
+    ward.apply(state(7, 2, DOSSIER | {"status": 1, "handler_name": "city", "note": "new"}, held=["processing"]))
+    (row,) = ward.dossiers()
+    assert (row["Trạng thái"], row["can_bo"], row["local_only"], row["ghi_chu"]) == ("xong", "Lê", "mine", "new")
+    assert ward.overwritten() == []
+
+
+@pytest.mark.parametrize("witness", [True, False], ids=["rule on", "mutation: no overwritten"])
+def test_a_local_edit_of_what_others_own_is_overwritten_with_a_trace(ward: Ward, monkeypatch: pytest.MonkeyPatch, witness: bool) -> None:  # noqa: FBT001
+    if not witness:
+        monkeypatch.setattr(Target, "_witness", lambda *_: None)
+    ward.apply(state(7, 1))
+    ward.sql("""UPDATE "Hồ sơ" SET ghi_chu = 'a clerk wrote this'""")
+    ward.sql("UPDATE nguoi SET dien_thoai = '0999'")
+    ward.apply(state(7, 2, DOSSIER | {"note": "from the city"}))
+    (row,) = ward.dossiers()
+    assert (row["ghi_chu"], row["dien_thoai"]) == ("from the city", "0901")
+    kept = [(7, "note", "a clerk wrote this", "ghi chú", "from the city"), (7, "applicant_phone", "0999", "0901", "0901")]
+    assert sorted(ward.overwritten()) == (sorted(kept) if witness else [])
+
+
+def test_an_edit_that_equals_what_comes_is_no_edit(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    ward.sql("""UPDATE "Hồ sơ" SET ghi_chu = 'agreed'""")
+    ward.apply(state(7, 2, DOSSIER | {"note": "agreed"}))
+    assert ward.overwritten() == []
+
+
+def test_an_edit_in_a_group_the_city_yields_is_left_alone(ward: Ward) -> None:
+    """The ward's word would count above the holder's, so its edit on the way to the city must not be overwritten."""
+    ward.apply(state(7, 1))
+    ward.sql("""UPDATE "Hồ sơ" SET "Trạng thái" = 'xong'""")
+    ward.apply(state(7, 2, DOSSIER | {"note": "new"}, yields=["processing"]))
+    (row,) = ward.dossiers()
+    assert (row["Trạng thái"], row["ghi_chu"]) == ("xong", "new")
+    assert ward.edited("1")[2] == 1 << schemas.field("dossier", "status").index, "still an edit for capture"
+
+
+def test_fewer_fields_erases_what_was_sent_before(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    less = {k: v for k, v in DOSSIER.items() if k not in ("note", "applicant_phone")}
+    ward.apply(state(7, 2, less, withheld=["note", "applicant_phone"]))
+    (row,) = ward.dossiers()
+    assert (row["ghi_chu"], row["dien_thoai"], row["ho_ten"]) == (None, None, "Nguyễn Văn An")
+    ward.sql("""UPDATE "Hồ sơ" SET ghi_chu = 'the ward''s own'""")
+    ward.apply(state(7, 3, less, withheld=["note", "applicant_phone"]))
+    assert ward.dossiers()[0]["ghi_chu"] == "the ward's own", "what was never sent is not ours to erase"
+
+
+# ------------------------------------------------------------------ the base and echoes (B4)
+TRIGGERS = """
+CREATE FUNCTION chuan_hoa() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.ghi_chu := upper(NEW.ghi_chu); RETURN NEW; END$$;
+CREATE TRIGGER chuan_hoa BEFORE INSERT OR UPDATE ON "Hồ sơ" FOR EACH ROW EXECUTE FUNCTION chuan_hoa();
+CREATE FUNCTION phan_cong() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  UPDATE "Hồ sơ" SET can_bo = 'assigned' WHERE id = NEW.id AND can_bo IS DISTINCT FROM 'assigned'; RETURN NULL; END$$;
+CREATE TRIGGER phan_cong AFTER INSERT OR UPDATE ON "Hồ sơ" FOR EACH ROW EXECUTE FUNCTION phan_cong();
+"""
+
+
+def test_what_the_targets_own_triggers_make_of_a_write_is_its_base_not_an_edit(make: Callable[..., Ward]) -> None:
+    ward = make(tables=TABLES + TRIGGERS)
+    ward.apply(state(7, 1))
+    (row,) = ward.dossiers()
+    assert (row["ghi_chu"], row["can_bo"]) == ("GHI CHÚ", "assigned")
+    assert ward.edited("1") == (7, True, 0), "no echo"
+    ward.apply(state(7, 2, DOSSIER | {"note": "tiếp"}))
+    assert ward.dossiers()[0]["ghi_chu"] == "TIẾP"
+    assert ward.overwritten() == []
+    assert ward.edited("1") == (7, True, 0)
+
+
+def test_an_edit_after_our_write_is_seen_field_by_field(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    assert ward.edited("1") == (7, True, 0)
+    ward.sql("""UPDATE "Hồ sơ" SET "Trạng thái" = 'xong'""")
+    assert ward.edited("1") == (7, True, 1 << schemas.field("dossier", "status").index)
+
+
+# ------------------------------------------------------------------ withdrawals and deletes
+def test_a_withdrawal_takes_an_untouched_row_that_we_inserted_children_first(ward: Ward) -> None:
+    ward.apply(state(7, 1), fee(8, 1, 7))
+    ward.apply(removed(8, 2, "withdraw", entity="fee"), removed(7, 2, "withdraw"))
+    assert ward.dossiers() == ward.sql("SELECT * FROM phi") == ward.sql("SELECT * FROM dia_chi") == []
+    assert ward.applied() == [(7, 2, "withdrawn", False)]
+    assert ward.parked() == []
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_children_go_before_their_dossier_whatever_the_order_in_the_batch(ward: Ward, order: int) -> None:
+    ward.apply(state(7, 1), fee(8, 1, 7))
+    both = [removed(8, 2, "delete", entity="fee"), removed(7, 2, "delete")]
+    ward.apply(both[order], both[1 - order])
+    assert ward.dossiers() == ward.sql("SELECT * FROM phi") == []
+    assert ward.parked() == []
+
+
+@pytest.mark.parametrize("case", ["edited", "not ours"])
+def test_a_withdrawal_keeps_a_row_that_is_not_simply_ours(ward: Ward, case: str) -> None:
+    if case == "edited":
+        ward.apply(state(7, 1))
+        ward.sql("""UPDATE "Hồ sơ" SET ghi_chu = 'work in progress'""")
+    else:
+        ward.sql("INSERT INTO nguoi (ho_ten) VALUES ('An')")
+        ward.sql("""INSERT INTO "Hồ sơ" (ma_qg, nguoi_id, nguon) VALUES ('N1', 1, 'desk')""")
+        ward.apply(state(7, 1, local_key="1"))
+    ward.apply(removed(7, 2, "withdraw"))
+    assert len(ward.dossiers()) == 1
+    assert ward.parked() == [("dossier", 7, "withdraw_kept", None)]
+    assert ward.applied()[0][2] == "kept"
+
+
+def test_the_owners_delete_takes_an_edited_row_too_and_keeps_what_stood_there(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    ward.sql("""UPDATE "Hồ sơ" SET ghi_chu = 'work in progress'""")
+    ward.apply(removed(7, 2, "delete"))
+    assert ward.dossiers() == []
+    ((record, field, was, _, _),) = ward.overwritten()
+    assert (record, field, was["note"]) == (7, "record", "work in progress")
+
+
+def test_a_layout_with_a_deleted_column_keeps_the_row(ward: Ward) -> None:
+    ward.apply(state(7, 1), state(9, 1, {"component_code": "P"}, entity="dossier_component", parent=7))
+    ward.apply(removed(9, 2, "delete", entity="dossier_component"))
+    assert ward.sql("SELECT ma, xoa_luc IS NOT NULL FROM giay_to") == [("P", True)]
+
+
+# ------------------------------------------------------------------ children that come first (B9)
+def test_a_child_waits_for_its_parent(ward: Ward) -> None:
+    counts = ward.apply(fee(8, 3, 7))
+    assert counts == {("fee", "waiting"): 1}
+    assert ward.sql("SELECT * FROM phi") == []
+    ward.apply(state(7, 9))
+    assert ward.sql("SELECT ma, so_tien FROM phi") == [("LP1", 5)]
+    assert ward.applied("fee") == [(8, 3, "applied", True)]
+    assert ward.apply(fee(8, 3, 7)) == {("fee", "duplicate"): 1}
+
+
+def test_a_newer_state_of_a_waiting_child_replaces_the_older(ward: Ward) -> None:
+    ward.apply(fee(8, 3, 7))
+    ward.apply(fee(8, 4, 7, amount=6))
+    ward.apply(fee(8, 2, 7, amount=1))
+    ward.apply(state(7, 9))
+    assert ward.sql("SELECT so_tien FROM phi") == [(6,)]
+
+
+def test_a_waiting_child_that_is_withdrawn_waits_no_more(ward: Ward) -> None:
+    ward.apply(fee(8, 3, 7))
+    ward.apply(removed(8, 4, "withdraw", entity="fee"))
+    ward.apply(state(7, 9))
+    assert ward.sql("SELECT * FROM phi") == []
+
+
+def test_a_parent_that_was_here_before_is_found_by_its_local_key(ward: Ward) -> None:
+    ward.sql("INSERT INTO nguoi (ho_ten) VALUES ('An')")
+    ward.sql("""INSERT INTO "Hồ sơ" (ma_qg, nguoi_id, nguon) VALUES ('N1', 1, 'desk')""")
+    ward.apply(fee(8, 1, 7, parent_key="1"))
+    assert ward.sql("SELECT ho_so_id, ma FROM phi") == [(1, "LP1")]
+
+
+def test_a_waiting_child_that_is_refused_is_parked_once(ward: Ward) -> None:
+    ward.apply(fee(8, 3, 7, amount=-1), fee(9, 3, 7, code="good"))
+    for version in (4, 5, 6):
+        ward.apply(state(7, version, DOSSIER | {"note": str(version)}))
+    assert ward.sql("SELECT ma FROM phi") == [("good",)]
+    assert [p[:2] for p in ward.parked()] == [("fee", 8)]
+
+
+def test_more_waiting_children_than_one_release_takes_are_all_released(ward: Ward) -> None:
+    ward.apply(*[fee(1000 + n, 1, 7, code=f"L{n}") for n in range(1200)])
+    ward.apply(state(7, 2))
+    assert ward.sql("SELECT count(*) FROM phi") == [(1200,)]
+
+
+# ------------------------------------------------------------------ poison (R6)
+POISON = """
+CREATE FUNCTION tu_choi() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  IF NEW.can_bo = 'refused' THEN RAISE EXCEPTION 'can bo %% khong hop le', NEW.can_bo; END IF; RETURN NEW; END$$;
+CREATE TRIGGER tu_choi BEFORE INSERT OR UPDATE ON "Hồ sơ" FOR EACH ROW EXECUTE FUNCTION tu_choi();
+""".replace("%%", "%")
+
+
+def test_poison_is_halved_out_and_parked_while_the_rest_is_applied(make: Callable[..., Ward]) -> None:
+    ward = make(tables=TABLES + POISON)
+    poison = {
+        3: {"note": "forbidden"}, 8: {"procedure_code": "no such procedure"}, 11: {"handler_name": "refused"},
+        14: {"applicant_name": None}, 17: {"national_code": "N1"}, 20: {"status": 7}, 23: {"applicant_phone": "0" * 30},
+    }  # fmt: skip
+    counts = ward.apply(*[state(n, 1, DOSSIER | {"national_code": f"N{n}"} | poison.get(n, {})) for n in range(1, 31)])
+    assert counts["dossier", "applied"] == 30 - len(poison)
+    assert {row["ma_qg"] for row in ward.dossiers()} == {f"N{n}" for n in range(1, 31) if n not in poison}
+    parked = {record: (reason, field) for _, record, reason, field in ward.parked()}
+    assert set(parked) == set(poison)
+    assert parked[20] == ("unmapped_word", "status")
+    assert {parked[n][0] for n in poison if n != 20} == {"refused_by_target"}
+    assert ward.sql("SELECT count(*) FROM nguoi") == [(23,)], "no half-written record"
+    assert ward.target.stored(TOPIC, 0) == 30
+
+
+def test_why_a_record_was_refused_is_told_without_its_values(make: Callable[..., Ward]) -> None:
+    ward = make(tables=TABLES + POISON)
+    ward.apply(state(1, 1, DOSSIER | {"handler_name": "refused"}), state(2, 1, DOSSIER | {"applicant_phone": "0" * 30}))
+    told = " ".join(str(row) for row in ward.sql("SELECT reason, field, message FROM lienthong.parked"))
+    assert "P0001" in told
+    for value in ("Nguyễn", "0901", "refused khong", "khong hop le", "000000", "N1"):
+        assert value not in told
+
+
+def test_a_parked_record_is_kept_whole_and_its_next_good_state_is_applied(ward: Ward) -> None:
+    bad = state(7, 1, DOSSIER | {"note": "forbidden"})
+    ward.apply(bad)
+    ((payload,),) = ward.sql("SELECT payload FROM lienthong.parked")
+    assert Vault(None).open(bytes(payload)) == bad
+    ward.apply(state(7, 2))
+    assert ward.dossiers()[0]["ghi_chu"] == "ghi chú"
+
+
+def test_an_update_that_is_refused_leaves_the_row_and_its_guard_as_they_were(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    ward.apply(state(7, 2, DOSSIER | {"note": "forbidden", "applicant_phone": "0777"}))
+    (row,) = ward.dossiers()
+    assert (row["ghi_chu"], row["dien_thoai"]) == ("ghi chú", "0901")
+    assert ward.applied() == [(7, 1, "applied", True)]
+
+
+def test_a_refusal_that_shows_only_at_the_end_of_the_transaction_is_found(make: Callable[..., Ward]) -> None:
+    deferred = 'ALTER TABLE "Hồ sơ" ALTER CONSTRAINT "Hồ sơ_thu_tuc_fkey" DEFERRABLE INITIALLY DEFERRED;'
+    ward = make(tables=TABLES + deferred)
+    ward.apply(*[state(n, 1, DOSSIER | {"national_code": f"N{n}", "procedure_code": "x" if n == 2 else "1.002"}) for n in (1, 2, 3)])
+    assert [row["ma_qg"] for row in ward.dossiers()] == ["N1", "N3"]
+    assert [p[:3] for p in ward.parked()] == [("dossier", 2, "refused_by_target")]
+
+
+# ------------------------------------------------------------------ what cannot be read
+def test_damaged_messages_and_unknown_schemas_are_parked_and_the_rest_is_applied(ward: Ward) -> None:
+    whole = state(7, 1)
+    sent = [b"", b"\x01garbage", whole[: len(whole) // 2], frame(999_999, b"x"), whole]
+    counts = ward.apply(*sent)
+    assert counts["dossier", "applied"] == 1
+    assert counts["?", "parked"] == 4
+    assert [reason for _, _, reason, _ in ward.parked()] == ["damaged", "damaged", "damaged", "unknown_schema"]
+    kept = [Vault(None).open(bytes(payload)) for (payload,) in ward.sql("SELECT payload FROM lienthong.parked ORDER BY id")]
+    assert kept == sent[:4]
+
+
+def test_an_entity_that_the_target_has_no_table_for_is_counted_and_left(ward: Ward) -> None:
+    citizen = {"personal_number": "079200000001", "full_name": "An", "birth_date": "1980"}
+    assert ward.apply(state(5, 1, citizen, entity="citizen")) == {("citizen", "not_stored"): 1}
+
+
+# ------------------------------------------------------------------ merges of records
+def test_a_merged_record_keeps_its_row_under_the_id_that_stays(ward: Ward) -> None:
+    ward.apply(state(9, 1), fee(10, 1, 9))
+    before = ward.dossiers()[0]["id"]
+    ward.apply(merged(7, 9, 2), state(7, 2, DOSSIER | {"note": "joined"}))
+    (row,) = ward.dossiers()
+    assert (row["id"], row["ghi_chu"]) == (before, "joined")
+    assert ward.applied() == [(7, 2, "applied", True)]
+    assert ward.sql("SELECT count(*) FROM phi") == [(1,)]
+
+
+def test_where_both_have_a_row_the_untouched_one_of_the_id_that_went_is_withdrawn(ward: Ward) -> None:
+    ward.apply(state(7, 1), state(9, 1, DOSSIER | {"national_code": None}))
+    ward.apply(merged(7, 9, 2))
+    assert [row["ma_qg"] for row in ward.dossiers()] == ["N1"]
+    assert ward.applied() == [(7, 1, "applied", True), (9, 2, "withdrawn", False)]
+
+
+def test_a_merge_that_is_told_twice_changes_nothing_more(ward: Ward) -> None:
+    ward.apply(state(9, 1))
+    ward.apply(merged(7, 9, 2), state(7, 2))
+    ward.apply(merged(7, 9, 2), state(7, 2))
+    assert len(ward.dossiers()) == 1
+    assert ward.parked() == []
+
+
+# ------------------------------------------------------------------ what passes
+def test_a_locked_row_is_waited_for_a_while_and_then_tried_again(ward: Ward) -> None:
+    ward.apply(state(7, 1))
+    with transaction(ward.target.connection) as cursor:
+        ((limit,),) = rows(cursor, "SHOW lock_timeout")
+        assert re.fullmatch(r"[1-9]\d*s", limit), "the service sets a limit"
+        cursor.execute("SET lock_timeout = '100ms'")
+    clerk = connect(ward.settings.systems["ward"].dsn, application_name="a clerk's open form")
+    with transaction(clerk) as cursor:
+        cursor.execute("""UPDATE "Hồ sơ" SET local_only = 'open'""")
+        with pytest.raises(TransientError):
+            ward.apply(state(7, 2, DOSSIER | {"note": "new"}))
+    clerk.close()
+    assert ward.target.stored(TOPIC, 0) == 1
+    ward.apply(state(7, 2, DOSSIER | {"note": "new"}))
+    assert (ward.dossiers()[0]["ghi_chu"], ward.dossiers()[0]["local_only"]) == ("new", "open")
+
+
+def test_counters_balance(ward: Ward) -> None:
+    """Everything that arrived ended in exactly one way (R8)."""
+    ward.apply(state(1, 5), state(2, 1, DOSSIER | {"national_code": "N2", "note": "forbidden"}), fee(3, 1, 99), b"junk")
+    ward.apply(state(1, 5), state(1, 3), removed(4, 1, "delete"), state(1, 6), state(1, 7))
+    assert ward.sql("SELECT sum(n)::int FROM lienthong.counter") == [(9,)]
