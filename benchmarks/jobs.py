@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -126,10 +127,10 @@ def measure_latency(contender: Contender, work: Work) -> Latency:
         seconds, cost = writer.result(), meter.stop()
     ordered = sorted(awaited.seen)
     return Latency(
-        p50_ms=_percentile(ordered, 0.50),
-        p95_ms=_percentile(ordered, 0.95),
-        p99_ms=_percentile(ordered, 0.99),
-        max_ms=_percentile(ordered, 1.0),
+        p50_ms=percentile(ordered, 0.50),
+        p95_ms=percentile(ordered, 0.95),
+        p99_ms=percentile(ordered, 0.99),
+        max_ms=percentile(ordered, 1.0),
         samples=len(ordered),
         expected=work.transactions,
         changes_per_second=round(work.transactions * UPDATES_PER_TRANSACTION / seconds, 1),
@@ -233,5 +234,6 @@ def _write_steadily(source: Place, work: Work, awaited: _Awaited) -> float:
     return time.monotonic() - start
 
 
-def _percentile(ordered: list[float], share: float) -> float:
-    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 1)
+def percentile(ordered: list[float], share: float) -> float:
+    """The value, in milliseconds, that this share of the ordered seconds does not exceed."""
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 1) if ordered else math.nan

@@ -6,11 +6,11 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.meters import Groups
-from benchmarks.ours_config import HUB_VIEW, SOURCE, TARGET, Party, write_config
+from benchmarks.ours_config import HUB_VIEW, SOURCE, TARGET, Party, Terms, write_config
 from benchmarks.servers import Servers
 from benchmarks.work import Place, Work, connect
 from lienthong import ddl, run
@@ -49,8 +49,8 @@ class Ours:
         parties = [Party(name=SOURCE, kind="department", dsn=self.source.dsn, capture="wal")]
         if self._is_full:
             parties.append(Party(name=TARGET, kind="ward", dsn=self.target.dsn, capture="none", receives=True))
-        settings = self._processes.configure(parties, hub_dsn, self._servers.broker.bootstrap)
-        install(settings)
+        settings = self._processes.configure(parties, Terms(), hub_dsn, self._servers.broker.bootstrap)
+        install(settings, settings.systems)
         if not self._is_full:
             execute(hub_dsn, HUB_VIEW)
 
@@ -86,10 +86,10 @@ class Processes:
         self._environment: Mapping[str, str] = {}
         self._running: dict[str, ServerProcess] = {}
 
-    def configure(self, parties: list[Party], hub_dsn: str, bootstrap: str) -> Settings:
+    def configure(self, parties: list[Party], terms: Terms, hub_dsn: str, bootstrap: str) -> Settings:
         """Write the configuration and read it back as the product does."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        variables = write_config(self._config, parties) | {"HUB_DSN": hub_dsn, "KAFKA_BOOTSTRAP": bootstrap}
+        variables = write_config(self._config, parties, terms) | {"HUB_DSN": hub_dsn, "KAFKA_BOOTSTRAP": bootstrap}
         self._environment = {**ENVIRONMENT, "PATH": os.environ.get("PATH", os.defpath), **variables}
         return load_settings(self._config, variables)
 
@@ -137,10 +137,10 @@ def remake_hub(servers: Servers) -> str:
     return servers.target.create_database(HUB_DATABASE)
 
 
-def install(settings: Settings) -> None:
-    """What is run once: our schema in each system, by its administrator, and the hub's schema and the topics."""
-    for name, system in settings.systems.items():
-        execute(system.dsn, ddl.ddl_for(name, settings))
+def install(settings: Settings, systems: Iterable[str]) -> None:
+    """What is run once: our schema in each of the systems, by its administrator, and the hub's schema and the topics."""
+    for name in systems:
+        execute(settings.systems[name].dsn, ddl.ddl_for(name, settings))
     run.prepare(settings)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -65,17 +65,18 @@ class Party:
         return f"{self.name.upper().replace('-', '_')}_DSN"
 
 
-def write_config(
-    folder: Path,
-    parties: Iterable[Party],
-    *,
-    fields: Mapping[str, object] = FIELDS,
-    orders: Mapping[str, list[str]] | None = None,
-) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How the twelve columns are mapped, and whose word counts for a field group; the source's where nothing is said."""
+
+    fields: Mapping[str, object] = field(default_factory=lambda: FIELDS)
+    orders: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+def write_config(folder: Path, parties: list[Party], terms: Terms) -> dict[str, str]:
     """Write the four files, and return the variables they name. JSON is YAML, and quotes every code."""
-    parties = list(parties)
     receivers = [party for party in parties if party.receives]
-    entity = {"table": "dossier", "key": "dossier_code", "fields": fields}
+    entity = {"table": "dossier", "key": "dossier_code", "fields": terms.fields}
     (folder / "profiles").mkdir(parents=True)
     _write(folder / f"profiles/{PROFILE}.yaml", {"profile": PROFILE, "entities": {"dossier": entity}})
     _write(
@@ -87,7 +88,7 @@ def write_config(
         },
     )
     groups = ("record", *schemas.groups("dossier"))
-    rules = {group: [{"order": (orders or {}).get(group, [SOURCE]), "basis": BASIS}] for group in groups}
+    rules = {group: [{"order": terms.orders.get(group, [SOURCE]), "basis": BASIS}] for group in groups}
     _write(folder / "authority.yaml", {"authority": {"dossier": rules}})
     _write(folder / "contracts.yaml", {"contracts": {party.name: _contract(party) for party in receivers}})
     return {party.variable: party.dsn for party in parties}

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import cycle, islice
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor
 
 from benchmarks.jobs import JobError, percentile
 from benchmarks.meters import Cost, Groups, Meter
 from benchmarks.ours import Processes, execute, install, remake_hub
-from benchmarks.ours_config import FIELDS, SOURCE, Party
+from benchmarks.ours_config import FIELDS, SOURCE, Party, Terms
 from benchmarks.servers import Servers
 from benchmarks.work import TABLE, Place, Work, connect
 from lienthong import ddl, units
@@ -29,15 +30,19 @@ BUSY_WARDS = 8
 CHANGES_PER_SECOND = 8
 QUIET_SECONDS = 20
 TIMEOUT_SECONDS = 300
+GRACE_SECONDS = 60
 POLL_SECONDS = 0.005
 TEMPLATE = "ward_template"
 # One connection each for capture and apply, and room for ours.
 CONNECTIONS = 400
 
-# A ward finds its dossiers by unit, so here the column holds real codes, at a date when they are today's.
-WARD_FIELDS = {name: column for name, column in FIELDS.items() if name != "receiving_agency_code"} | {
-    "processing_unit_code": {"column": "ward_code", "read": "unit_code", "on": "submitted_at"}
-}
+# A ward receives its dossiers by unit, so here the column holds real codes, at a date when they are today's. Its word counts
+# for their progress.
+TERMS = Terms(
+    fields={name: column for name, column in FIELDS.items() if name != "receiving_agency_code"}
+    | {"processing_unit_code": {"column": "ward_code", "read": "unit_code", "on": "submitted_at"}},
+    orders={"processing": ["kind:ward", SOURCE]},
+)
 TO_TODAY = """
 UPDATE dossier d SET ward_code = (%s::text[])[1 + n %% cardinality(%s)], submitted_at = submitted_at + interval '1 year',
        due_at = due_at + interval '1 year', updated_at = updated_at + interval '1 year'
@@ -133,14 +138,7 @@ class _City:
             at.execute(TO_TODAY, (codes, codes))
         parties = [Party(name=SOURCE, kind="department", dsn=self.source.dsn, capture="wal", receives=True)]
         parties += [_ward(code, place) for code, place in self.wards.items()]
-        # A ward's word counts for the progress of its dossiers.
-        settings = processes.configure(
-            parties,
-            remake_hub(servers),
-            servers.broker.bootstrap,
-            fields=WARD_FIELDS,
-            orders={"processing": ["kind:ward", SOURCE]},
-        )
+        settings = processes.configure(parties, TERMS, remake_hub(servers), servers.broker.bootstrap)
         start = time.monotonic()
         self._create_wards(settings)
         self.create_seconds = time.monotonic() - start
@@ -203,32 +201,42 @@ class _City:
         return self.source.digest() == (sum(rows for rows, _ in parts), sum(total for _, total in parts))
 
     def change(self, changes: int) -> tuple[list[float], float]:
-        """Change dossiers in a few wards at a steady rate; the seconds until the city has each, and our memory's peak."""
-        busy = [place for place, _ in zip(self.wards.values(), range(BUSY_WARDS), strict=False)]
-        with Meter(self.groups) as meter:
-            taken = self._change(list(islice(cycle(busy), changes)))
+        """Change dossiers in a few wards at a steady rate: the seconds until the city had each, and our memory's peak."""
+        with Meter(self.groups) as meter, ExitStack() as opened:
+            busy = [opened.enter_context(place.open()) for place in islice(self.wards.values(), BUSY_WARDS)]
+            city = opened.enter_context(self.source.open())
+            taken = _change(islice(cycle(busy), changes), city)
             return sorted(taken), self.workers_mb(meter.stop())
 
-    def _change(self, turns: list[Place]) -> list[float]:
-        awaited: dict[str, tuple[datetime, float]] = {}
-        taken: list[float] = []
-        start = time.monotonic()
-        end = start + len(turns) / CHANGES_PER_SECOND + TIMEOUT_SECONDS
-        opened = {place: place.open() for place in set(turns)}
-        cursors = {place: one.__enter__() for place, one in opened.items()}
-        try:
-            with self.source.open() as city:
-                for turn, place in enumerate(turns):
-                    while time.monotonic() < start + turn / CHANGES_PER_SECOND:
-                        taken += _look(city, awaited)
-                        time.sleep(POLL_SECONDS)
-                    cursors[place].execute(CHANGE)
-                    code, moment = cursors[place].fetchone() or ("", datetime.min)
-                    awaited[code] = (moment, time.monotonic())
-                while awaited and time.monotonic() < end:
-                    taken += _look(city, awaited)
-                    time.sleep(POLL_SECONDS)
-        finally:
-            for one in opened.values():
-                one.__exit__(None, None, None)
-        return taken
+
+def _change(turns: Iterable[cursor], city: cursor) -> list[float]:
+    awaited: dict[str, tuple[datetime, float]] = {}
+    taken: list[float] = []
+    start = time.monotonic()
+    for number, ward in enumerate(turns):
+        while time.monotonic() < start + number / CHANGES_PER_SECOND:
+            taken += _look(city, awaited)
+        ward.execute(CHANGE)
+        code, moment = ward.fetchone() or ("", datetime.min)
+        awaited[code] = (moment, time.monotonic())
+    end = time.monotonic() + GRACE_SECONDS
+    while awaited and time.monotonic() < end:
+        taken += _look(city, awaited)
+    return taken
+
+
+def _look(city: cursor, awaited: dict[str, tuple[datetime, float]]) -> list[float]:
+    """The seconds that those changes took which the city has now; they are awaited no longer."""
+    time.sleep(POLL_SECONDS)
+    city.execute("SELECT dossier_code, updated_at FROM dossier WHERE dossier_code = ANY(%s)", (list(awaited),))
+    now = time.monotonic()
+    arrived = [code for code, moment in city.fetchall() if awaited[code][0] == moment]
+    return [now - awaited.pop(code)[1] for code in arrived]
+
+
+def _name(code: str) -> str:
+    return f"ward-{code}"
+
+
+def _ward(code: str, place: Place) -> Party:
+    return Party(name=_name(code), kind="ward", dsn=place.dsn, capture="outbox", receives=True, units=(code,))

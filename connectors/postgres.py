@@ -7,6 +7,7 @@ import contextlib
 import re
 import select
 from collections.abc import Callable, Collection, Iterator, Sequence
+from io import BytesIO
 from typing import Any
 
 import psycopg2
@@ -217,19 +218,6 @@ _COPY: dict[type, Callable[[Any], str]] = {
 }
 
 
-class _Lines:
-    """A file-like reader over lines of bytes, for COPY."""
-
-    def __init__(self, data: bytes) -> None:
-        self._view = memoryview(data)
-        self._at = 0
-
-    def read(self, size: int) -> bytes:
-        part = self._view[self._at : self._at + size]
-        self._at += len(part)
-        return bytes(part)
-
-
 def copy_rows(cursor: Cursor, table: str, columns: Sequence[str], rows: Collection[Sequence[object]]) -> None:
     """COPY rows into a table (identifiers already quoted by the caller's composer or constants of ours)."""
     if not rows:
@@ -237,7 +225,7 @@ def copy_rows(cursor: Cursor, table: str, columns: Sequence[str], rows: Collecti
     forms = _COPY
     data = "".join(["\t".join([forms.get(type(value), str)(value) for value in row]) + "\n" for row in rows])
     statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
-    cursor.copy_expert(statement, _Lines(data.encode()), size=262144)
+    cursor.copy_expert(statement, BytesIO(data.encode()), size=262144)
 
 
 def streamed(cursor: Cursor, statement: str, arguments: dict[str, Any]) -> Iterator[tuple[Any, ...]]:

@@ -50,7 +50,7 @@ def unknown_units(document: Document, path: Path_, code: str, today: date) -> It
             path,
             "CFG-UNIT",
             f"no unit has the code {code} on {today.isoformat()}",
-            "use the code valid today; `lienthong units` lists them",
+            "use a code valid today: lienthong/data/admin_units_2025.csv has them all",
         )
     ]
 

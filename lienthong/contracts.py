@@ -69,8 +69,6 @@ def terms_of(settings: Settings) -> dict[str, list[Terms]]:
     out: dict[str, list[Terms]] = {}
     for contract in settings.contracts.values():
         system = settings.systems[contract.system]
-        if not system.apply:
-            continue
         for entity, grant in contract.entities.items():
             out.setdefault(entity, []).append(_compile(contract, system, entity, grant))
     return out

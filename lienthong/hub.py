@@ -208,8 +208,11 @@ def lock(cursor: Cursor, records: Iterable[int]) -> dict[int, Row]:
     copy_rows(cursor, "b_lock", ("record",), [(record,) for record in wanted])
     out = {}
     for found in rows(cursor, _LOCK):
-        body, who = found[7], found[8]
-        out[found[0]] = Row(*found[:7], orjson.loads(body) if body else {}, orjson.loads(who) if who else None)
+        record, entity, parent, merged_into, deleted, sole, version, body, who = found
+        out[record] = Row(
+            record, entity, parent, merged_into, deleted, sole, version,
+            orjson.loads(body) if body else {}, orjson.loads(who) if who else None,
+        )
     return out
 
 

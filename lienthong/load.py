@@ -271,7 +271,7 @@ class Loader:
         version, epoch = self._finished()
         header = frames.Header(self.system, "?", "load_complete", epoch, version, 0, int(time.time() * 1_000_000))
         for partition in range(self.settings.kafka.partitions):
-            for frame in frames.note_frame(header, [{"records": records, "partition": partition}]):
+            for frame in frames.note_frame(header, [{"records": records, "partition": partition, "partitions": self.settings.kafka.partitions}]):
                 self.producer.send(frames.TOPIC, frame, partition=partition)
         self.producer.flush()
 

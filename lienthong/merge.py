@@ -16,8 +16,8 @@ import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import frames, golden, hub, links, parked, steps
-from lienthong.authority import RECORD, Authority, Golden, Said, fold
+from lienthong import corrections, frames, golden, hub, links, parked, steps
+from lienthong.authority import Authority, Golden, Said, fold
 from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.errors import TransientError
 from lienthong.hub import Known, Row
@@ -59,7 +59,8 @@ class Batch:
 
 def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
     """Open the frames; what cannot be opened is kept as bytes with its position."""
-    batch, entries = Batch(), []
+    batch = Batch()
+    entries: list[Entry] = []
     for message in messages:
         try:
             header, packed = frames.open_frame(message.value or b"")
@@ -258,7 +259,7 @@ class Merger:
             if golden.is_rerouted(before, folded):
                 batch.again |= golden.children_of(cursor, [record])
             at = max(item.entry.at for item in items)
-            self._corrections(cursor, batch, items, folded, changed)
+            changed += corrections.keep(cursor, batch.counts, items, folded)
             outcome = "merged"
             if _is_unchanged(before, folded, sole, parent):
                 outcome = "unchanged"
@@ -313,33 +314,6 @@ class Merger:
         folded = fold(self.authority, item.entry.entity, others or [_said(i) for i in items], routing)
         systems = {s.system for s in others} or {i.entry.system for i in items}
         return folded, next(iter(systems)) if len(systems) == 1 else None
-
-    def _corrections(
-        self, cursor: Cursor, batch: Batch, items: Sequence[Item], folded: Golden, changed: list[tuple[int, int, str | None, int]]
-    ) -> None:
-        """An edit of a field whose word another system has is kept as a request, and the golden value is sent back."""
-        for item in items:
-            entry = item.entry
-            asked = _asked(item, folded)
-            if asked:
-                hub.put_corrections(cursor, entry.system, entry.entity, item.record, entry.version, asked)
-                batch.counts[entry.system, entry.entity, "correction"] += len(asked)
-                changed.append((item.record, 0, entry.system, entry.at))
-
-
-def _asked(item: Item, folded: Golden) -> list[tuple[str, Any, Any, str | None]]:
-    entry = item.entry
-    if entry.op == DELETE:
-        owner = folded.who.get(RECORD)
-        return [(RECORD, None, None, owner)] if not folded.deleted and owner != entry.system else []
-    if not entry.edited:
-        return []
-    out = []
-    for name in frames.names_of(entry.entity, entry.edited):
-        owner = folded.who.get(schemas.field(entry.entity, name).group, entry.system if not folded.who else None)
-        if owner != entry.system and item.values.get(name) != folded.values.get(name):
-            out.append((name, item.values.get(name), folded.values.get(name), owner))
-    return out
 
 
 def _own_values(entry: Entry, had: Known | None, values: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
-from lienthong.errors import RecordError, TransientError
+from lienthong.errors import ConfigError, FatalError, RecordError, TransientError
 from lienthong.frames import Entry, Header, Note
+from lienthong.frames import Note, partition_of
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
@@ -36,6 +37,8 @@ def from_batch(cursor: Cursor, batch: Batch) -> None:
             content = {"key": note.content["root"], "field": "status", "reason": note.content.get("reason", "missing"), "payload": ""}
             content["message"] = "a status step: " + note.content["problem"]
             _park_refused(cursor, batch, note.header.system, note.header.entity, note.header.version, content)
+        elif note.header.kind == "load_complete" and note.header.epoch > 1:
+            _quarantine(cursor, batch, note)
         elif note.header.kind == "overwritten":
             _keep_overwritten(cursor, batch, note.header.system, note.content)
     for message, why in batch.damaged:
@@ -74,6 +77,21 @@ def _park_refused(cursor: Cursor, batch: Batch, system: str, entity: str, versio
         [content["field"], content["reason"], content["message"], payload, version, before[0], version],
     )
     batch.counts[system, entity, "refused" if cursor.rowcount else "duplicate"] += 1
+
+
+def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
+    """After a new epoch's load: what the source said in an earlier one and does not hold any more is shown, not deleted (R4)."""
+    system, partitions = note.header.system, note.content["partitions"]
+    found = rows(
+        cursor,
+        "SELECT entity, local_key, parent_key, version FROM hub.contribution WHERE system = %s AND epoch < %s AND op = 's'",
+        [system, note.header.epoch],
+    )
+    for entity, key, parent, version in found:
+        if partition_of(system, parent if parent is not None else key, partitions) == note.content["partition"]:
+            text = "the restored source does not hold it any more; a person decides whether it was lost there or is really gone"
+            cursor.execute(_PUT, [system, entity, key, "ghost", None, "not_in_new_epoch", text, None, None, None, version, None])
+            batch.counts[system, entity, "quarantined"] += 1
 
 
 def _keep_overwritten(cursor: Cursor, batch: Batch, system: str, content: dict[str, Any]) -> None:
@@ -123,23 +141,26 @@ def at_targets(
         if (system is not None and name != system) or not party.apply or settings.contract_of(name) is None:
             continue
         try:
-            connection = connect(party.dsn, application_name="lienthong parked", connect_timeout_seconds=3)
-        except TransientError as error:
+            found += _at_target(name, party.dsn, entity, reason, limit)
+        except (ConfigError, FatalError, TransientError) as error:
             found.append(_unreachable(name, str(error)))
-            continue
-        with transaction(connection) as cursor:
-            found += [
-                dict(zip(_AT_TARGET, (number, name, *rest), strict=True))
-                for number, *rest in rows(
-                    cursor,
-                    """SELECT id, entity, record::text, 'apply', field, reason, message, topic, partition, "offset", version, at
-                       FROM lienthong.parked WHERE state = 'parked' AND (%(e)s IS NULL OR entity = %(e)s)
-                       AND (%(r)s IS NULL OR reason = %(r)s) ORDER BY id LIMIT %(n)s""",
-                    {"e": entity, "r": reason, "n": limit},
-                )
-            ]
-        connection.close()
     return found
+
+
+def _at_target(system: str, dsn: str, entity: str | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
+    connection = connect(dsn, application_name="lienthong parked", connect_timeout_seconds=3)
+    try:
+        with transaction(connection) as cursor:
+            found = rows(
+                cursor,
+                """SELECT id, entity, record::text, 'apply', field, reason, message, topic, partition, "offset", version, at
+                   FROM lienthong.parked WHERE state = 'parked' AND (%(e)s IS NULL OR entity = %(e)s)
+                   AND (%(r)s IS NULL OR reason = %(r)s) ORDER BY id LIMIT %(n)s""",
+                {"e": entity, "r": reason, "n": limit},
+            )
+    finally:
+        connection.close()
+    return [dict(zip(_AT_TARGET, (number, system, *rest), strict=True)) for number, *rest in found]
 
 
 _AT_TARGET = ("id", "system", "entity", "local_key", "kind", "field", "reason", "message", "topic", "partition", "offset", "version", "parked_at")

@@ -101,8 +101,10 @@ class Router:
     # ------------------------------------------------------------ contracts
     def note_contracts(self) -> int:
         """When contracts or scopes changed since the last start, every record is looked at again, after live changes; returns how many."""
-        parts = {name: contract.model_dump_json() for name, contract in sorted(self.settings.contracts.items())}
-        parts |= {name: f"{s.units}{s.agencies}{s.apply}" for name, s in sorted(self.settings.systems.items())}
+        parts = [
+            [(name, contract.model_dump_json()) for name, contract in sorted(self.settings.contracts.items())],
+            [(name, f"{s.units}{s.agencies}{s.apply}") for name, s in sorted(self.settings.systems.items())],
+        ]
         digest = blake2b(orjson.dumps(parts), digest_size=16).hexdigest()
         with transaction(self.connection) as cursor:
             found = rows(cursor, "SELECT value FROM hub.setting WHERE name = 'contracts' FOR UPDATE")

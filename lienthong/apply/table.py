@@ -116,8 +116,8 @@ class TargetEntity:
         documents = [self._new_document(write) for write in writes]
         for column in self._drawn:
             self._draw(cursor, column, documents, self.layout.mapping.table, self._defaults[column])
-        for part, (theirs, ours) in self._references.items():
-            self._insert_reference(cursor, part, theirs, ours, documents, writes)
+        for reference, (theirs, ours) in self._references.items():
+            self._insert_reference(cursor, reference, theirs, ours, documents, writes)
         for write, document in zip(writes, documents, strict=True):
             write.local_key = join_key([str(document[c]) for c in self.key])
             write.inserted = True
@@ -198,7 +198,7 @@ class TargetEntity:
         documents = []
         for write in writes:
             key = split_key(str(write.local_key), len(self.key))
-            document = {f"k{n}": part for n, part in enumerate(key)}
+            document: Document = {f"k{n}": part for n, part in enumerate(key)}
             document |= {f"v{n}": None if name in write.erase else write.local.get(name) for n, name in enumerate(fields)}
             documents.append(document)
         return orjson.dumps(documents).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -141,10 +142,10 @@ class Target:
                 by_entity[one.entity].append(one)
         for entity in reversed([*by_entity]):
             removals = [a for a in by_entity[entity] if a.kind == "removed"]
-            self._each(cursor, removals, lambda part, e=entity: self._remove(cursor, e, part, known, outcome), outcome)
+            self._each(cursor, removals, partial(self._remove, cursor, entity, known, outcome), outcome)
         for entity, items in by_entity.items():
             states = [a for a in items if a.kind != "removed"]
-            self._each(cursor, states, lambda part, e=entity: self._write(cursor, e, part, known, outcome), outcome)
+            self._each(cursor, states, partial(self._write, cursor, entity, known, outcome), outcome)
 
     def _known(self, cursor: Cursor, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Known]:
         wanted = list(keys)
@@ -192,7 +193,7 @@ class Target:
 
     # ------------------------------------------------------------ states
     def _write(
-        self, cursor: Cursor, entity: str, items: Sequence[Arrived], known: Mapping[tuple[str, int], Known], outcome: Outcome
+        self, cursor: Cursor, entity: str, known: Mapping[tuple[str, int], Known], outcome: Outcome, items: Sequence[Arrived]
     ) -> list[dict[str, Any]]:
         target = self.entities[entity]
         done: list[dict[str, Any]] = []
@@ -252,7 +253,7 @@ class Target:
 
     # ------------------------------------------------------------ removals
     def _remove(
-        self, cursor: Cursor, entity: str, items: Sequence[Arrived], known: Mapping[tuple[str, int], Known], outcome: Outcome
+        self, cursor: Cursor, entity: str, known: Mapping[tuple[str, int], Known], outcome: Outcome, items: Sequence[Arrived]
     ) -> list[dict[str, Any]]:
         """A delete by the owner takes the row; a withdrawal only a row that we inserted and nobody changed."""
         target = self.entities[entity]

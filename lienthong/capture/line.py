@@ -146,7 +146,7 @@ class Line:
         except (ConfigError, ShapeChanged) as error:
             raise FatalError(
                 f"{self.system}: {error}; the line has stopped before this change and nothing was lost: bring profile and tables together "
-                f"(`lienthong check {self.system}` shows where they differ), then it goes on by itself"
+                f"(`lienthong check --system {self.system}` shows where they differ), then it goes on by itself"
             ) from None
 
     def _check_captured(self, cursor: Cursor) -> None:

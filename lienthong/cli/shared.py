@@ -32,7 +32,8 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-out = Console(soft_wrap=True)
+PIPED_WIDTH = 200  # a table in a file or a pipe is not cut at 80 columns
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 ConfigFolder = Annotated[

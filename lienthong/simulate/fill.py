@@ -186,6 +186,6 @@ class _Writer:
             for table, rows in self._tables.items():
                 columns = tuple(rows[0][1]) if rows else ()
                 if rows:
-                    copy_rows(cursor, table, columns, (tuple(row[1].values()) for row in rows))
+                    copy_rows(cursor, table, columns, [tuple(row[1].values()) for row in rows])
         self._tables = {table: [] for table in self._tables}
         self._count = 0

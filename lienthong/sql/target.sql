@@ -99,6 +99,8 @@ DECLARE
     new_key jsonb;
     old_key jsonb;
     new_image jsonb;
+    -- What a json column may hold and jsonb refuses (\u0000, half a surrogate, 1e9999): the application's statement must not fail by us.
+    risky constant text := '\\u|[eE][+]?[0-9]{4}';
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO lienthong.change (tbl, op) VALUES (TG_ARGV[0], 'T');
@@ -112,11 +114,13 @@ BEGIN
     names := ARRAY(SELECT jsonb_array_elements_text(TG_ARGV[1]::jsonb));
     images := ARRAY(SELECT jsonb_array_elements_text(TG_ARGV[2]::jsonb));
     IF TG_OP <> 'DELETE' THEN
-        new_row := CASE WHEN pg_column_size(NEW) < 1000000 THEN to_jsonb(NEW) ELSE lienthong.columns_of(NEW, names || images) END;
+        new_row := CASE WHEN pg_column_size(NEW) < 1000000 AND NEW::text !~ risky THEN to_jsonb(NEW)
+            ELSE lienthong.columns_of(NEW, names || images) END;
         new_key := lienthong.part_of(new_row, names);
     END IF;
     IF TG_OP <> 'INSERT' THEN
-        old_row := CASE WHEN pg_column_size(OLD) < 1000000 THEN to_jsonb(OLD) ELSE lienthong.columns_of(OLD, names || images) END;
+        old_row := CASE WHEN pg_column_size(OLD) < 1000000 AND OLD::text !~ risky THEN to_jsonb(OLD)
+            ELSE lienthong.columns_of(OLD, names || images) END;
         old_key := lienthong.part_of(old_row, names);
     END IF;
     IF TG_OP <> 'DELETE' AND cardinality(images) > 0 THEN

@@ -1,0 +1,430 @@
+"""The router: who receives what, who loses it, and what never leaves the hub (design §3, Route; protocol B8, B9, S3, R10)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import schemas
+from connectors.avro import id_codec, unframe
+from connectors.postgres import connect, rows, transaction
+from lienthong import hub, route
+from lienthong.errors import TransientError
+from lienthong.readers import to_micros
+from lienthong.route import Router
+from lienthong.settings import Settings
+
+UNIT_A, UNIT_B = "26737", "26740"
+CITY = {"order": ["portal", "kind:ward"], "basis": "Decree 118"}
+DAY = to_micros(datetime(2026, 3, 5, 3, tzinfo=UTC))
+DOSSIER = {
+    "national_code": "N-SECRET", "procedure_code": "1.001", "submitted_at": DAY, "status": 4, "processing_unit": UNIT_A,
+    "applicant_name": "Nguyễn Văn An", "applicant_phone": "0901234567", "applicant_personal_number": "079200000001", "note": "a note",
+}  # fmt: skip
+PERSONAL = ("Nguyễn", "0901234567", "079200000001", "N-SECRET", "a note", "LOCAL-KEY")
+WARD: dict[str, Any] = {entity: {"fields": "all", "where": {"units": "own"}} for entity in ("dossier", "fee", "citizen")}
+
+
+def settings(dsn: str, contracts: Mapping[str, Any] | None = None, **wards: Any) -> Settings:
+    """A portal that receives nothing, and two wards that receive what is theirs; `contracts` is ward -> entities."""
+    granted = {"ward-a": WARD, "ward-b": WARD} if contracts is None else contracts
+    groups = {group: [CITY] for group in ("record", "routing", "intake", "payment", "result", "processing")}
+    system = {"profile": "p", "dsn": "x", "capture": "none"}
+    return Settings.model_validate(
+        {
+            "hub": {"dsn": dsn},
+            "kafka": {"bootstrap": "x"},
+            "profiles": {"p": {"profile": "p", "entities": {"dossier": {"table": "t", "key": "k", "fields": {"note": "note"}}}}},
+            "systems": {
+                "portal": {**system, "kind": "portal"},
+                "ward-a": {**system, "kind": "ward", "units": [UNIT_A], **wards.get("ward_a", {})},
+                "ward-b": {**system, "kind": "ward", "units": [UNIT_B]},
+            },
+            "authority": {"dossier": groups, "fee": {"record": [CITY], "content": [CITY]}},
+            "contracts": {
+                name: {"system": name, "purpose": "handling", "legal_ground": "a decree", "entities": entities} for name, entities in granted.items()
+            },
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One message, read back."""
+
+    system: str
+    kind: str
+    value: dict[str, Any]
+    key: bytes
+    body: bytes
+    headers: list[tuple[str, bytes]]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        return dict(self.value["meta"])
+
+    @property
+    def record(self) -> int:
+        return int(self.value["record"] if "record" in self.value else self.meta["record"])
+
+    @property
+    def brief(self) -> tuple[str, str, int]:
+        """System, what (withdraw and delete are told apart), record."""
+        return self.system, self.value.get("reason", self.kind), self.record
+
+
+@dataclass
+class Topics:
+    """Stands in for the producer: remembers what was sent, and fails when told to."""
+
+    sent: list[Sent] = field(default_factory=list)
+    broken: bool = False
+
+    def send(self, topic: str, value: bytes, *, key: bytes, partition: int, headers: list[tuple[str, bytes]]) -> None:
+        assert partition == 0
+        schema_id, body = unframe(value)
+        (kind,) = (name for name in schemas.RECORDS if schemas.schema_id(name) == schema_id)
+        self.sent.append(Sent(topic.removeprefix("lienthong.out."), kind, id_codec(schema_id).decode(body), key, value, headers))
+
+    def flush(self) -> None:
+        if self.broken:
+            raise TransientError("the broker is away")
+
+    def close(self) -> None:
+        pass
+
+
+class City:
+    """A hub whose golden records the test writes itself, and a router."""
+
+    def __init__(self, dsn: str, topics: Topics) -> None:
+        self.dsn, self.topics = dsn, topics
+        self.connection = connect(dsn, application_name="test")
+        self.router = Router(settings(dsn))
+
+    def reconfigure(self, contracts: Mapping[str, Any] | None = None, **wards: Any) -> int:
+        """Restart the router with other contracts; returns how many records it will look at again."""
+        self.router.connection.close()
+        self.router = Router(settings(self.dsn, contracts, **wards))
+        return self.router.note_contracts()
+
+    def sql(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        with transaction(self.connection) as cursor:
+            cursor.execute(statement, arguments)
+            return cursor.fetchall() if cursor.description else []
+
+    def put(self, record: int, values: Mapping[str, Any] = DOSSIER, **more: Any) -> None:
+        """Write a golden record and note it; `more`: entity, parent, deleted, merged_into, who (group -> system), lane, resend."""
+        who = more.get("who") or {group: "portal" for group in schemas.groups(more.get("entity", "dossier"))}
+        self.sql(
+            """INSERT INTO hub.record (record, entity, parent, deleted, merged_into, body, who) VALUES (%s, %s, %s, %s, %s, %s, %s)
+               ON CONFLICT (record) DO UPDATE SET parent = excluded.parent, deleted = excluded.deleted, body = excluded.body,
+                 who = excluded.who, merged_into = excluded.merged_into""",
+            record, more.get("entity", "dossier"), more.get("parent"), more.get("deleted", False), more.get("merged_into"),
+            json.dumps(values), json.dumps(who),
+        )  # fmt: skip
+        self.sql("INSERT INTO hub.changed (record, lane, resend) VALUES (%s, %s, %s)", record, more.get("lane", 0), more.get("resend"))
+
+    def fee(self, record: int, parent: int, **more: Any) -> None:
+        self.put(record, {"fee_code": "LP1", "amount": more.pop("amount", 5)}, entity="fee", parent=parent, **more)
+
+    def contribution(self, system: str, record: int, key: str, entity: str = "dossier") -> None:
+        self.sql(
+            "INSERT INTO hub.contribution (system, entity, local_key, record, epoch, version, op) VALUES (%s, %s, %s, %s, 1, 1, 's')",
+            system, entity, key, record,
+        )  # fmt: skip
+
+    def step(self) -> list[Sent]:
+        """Route everything that is noted; returns what was sent."""
+        self.topics.sent.clear()
+        while self.router.step():
+            pass
+        return list(self.topics.sent)
+
+    def briefs(self) -> list[tuple[str, str, int]]:
+        return [sent.brief for sent in self.step()]
+
+    def close(self) -> None:
+        self.connection.close()
+        self.router.connection.close()
+
+
+@pytest.fixture
+def city(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
+    topics = Topics()
+    monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
+    hub.install(database)
+    made = City(database, topics)
+    yield made
+    made.close()
+
+
+# ------------------------------------------------------------------ who receives what
+def test_a_record_goes_to_those_whose_contract_covers_it_and_to_nobody_else(city: City) -> None:
+    city.put(1)
+    city.put(2, DOSSIER | {"processing_unit": UNIT_B})
+    city.put(3, DOSSIER | {"processing_unit": "26743"})
+    assert city.briefs() == [("ward-a", "dossier", 1), ("ward-b", "dossier", 2)]
+
+
+def test_a_child_follows_its_dossier(city: City) -> None:
+    city.fee(8, 1)
+    city.put(1)
+    assert city.briefs() == [("ward-a", "dossier", 1), ("ward-a", "fee", 8)]
+
+
+def test_a_child_whose_dossier_has_not_arrived_goes_out_with_it(city: City) -> None:
+    city.fee(8, 1)
+    assert city.briefs() == []
+    city.put(1)
+    assert city.briefs() == [("ward-a", "dossier", 1), ("ward-a", "fee", 8)]
+
+
+def test_the_message_says_whose_word_each_group_is_and_the_receivers_own_keys(city: City) -> None:
+    own = {group: "portal" for group in schemas.groups("dossier")} | {"processing": "ward-a"}
+    city.put(1, who=own)
+    city.contribution("ward-a", 1, "LOCAL-KEY")
+    city.fee(8, 1)
+    dossier, fee = city.step()
+    assert dossier.meta == {
+        "record": 1, "parent": None, "epoch": 1, "version": dossier.meta["version"], "withheld": [], "held": ["processing"],
+        "local_key": "LOCAL-KEY", "parent_key": None, "yields": [],
+    }  # fmt: skip
+    assert (fee.meta["parent"], fee.meta["parent_key"], fee.meta["local_key"]) == (1, "LOCAL-KEY", None)
+    assert dossier.value["applicant_name"] == "Nguyễn Văn An"
+
+
+def test_what_is_all_the_receivers_own_word_is_not_sent_back(city: City) -> None:
+    city.put(1, who={group: "ward-a" for group in schemas.groups("dossier")})
+    city.contribution("ward-a", 1, "LOCAL-KEY")
+    assert city.briefs() == []
+
+
+def test_only_listed_fields_leave_masked_where_the_contract_says_so(city: City) -> None:
+    grant = {"fields": ["status", "applicant_phone"], "mask": {"applicant_phone": "last4"}}
+    city.reconfigure({"ward-a": {"dossier": grant}})
+    city.put(1)
+    (sent,) = city.step()
+    shown = {name: value for name, value in sent.value.items() if name != "meta" and value is not None}
+    assert shown == {"status": 4, "applicant_phone": "******4567"}
+    assert "applicant_name" in sent.meta["withheld"]
+    for text in ("Nguyễn", "079200000001", "N-SECRET", "a note"):
+        assert text.encode() not in sent.body
+
+
+# ------------------------------------------------------------------ entitled: nothing twice
+def test_an_equal_output_is_not_sent_again(city: City) -> None:
+    city.put(1)
+    assert len(city.step()) == 1
+    city.put(1)
+    assert city.step() == []
+
+
+def test_a_change_of_what_the_contract_does_not_list_is_not_sent(city: City) -> None:
+    city.reconfigure({"ward-a": {"dossier": {"fields": ["status"]}}})
+    city.put(1)
+    city.step()
+    city.put(1, DOSSIER | {"note": "another note"})
+    assert city.step() == []
+    city.put(1, DOSSIER | {"status": 5})
+    assert len(city.step()) == 1
+
+
+def test_the_receivers_own_change_is_no_news_to_it(city: City) -> None:
+    own = {group: "portal" for group in schemas.groups("dossier")} | {"processing": "ward-a"}
+    city.put(1, who=own)
+    city.step()
+    city.put(1, DOSSIER | {"status": 9}, who=own)
+    assert city.step() == []
+
+
+def test_a_correction_sends_the_same_state_again_to_the_one_who_asked(city: City) -> None:
+    everyone: dict[str, Any] = {"dossier": {"fields": "all"}}
+    city.reconfigure({"ward-a": everyone, "ward-b": everyone})
+    city.put(1)
+    assert len(city.step()) == 2
+    city.put(1, resend="ward-b")
+    assert city.briefs() == [("ward-b", "dossier", 1)]
+
+
+def test_versions_only_rise(city: City) -> None:
+    versions = []
+    for status in (1, 2, 4):
+        city.put(1, DOSSIER | {"status": status})
+        versions += [sent.meta["version"] for sent in city.step()]
+    assert len(versions) == 3
+    assert versions == sorted(set(versions))
+
+
+def test_what_was_not_acknowledged_is_sent_again_with_a_higher_version(city: City) -> None:
+    city.put(1)
+    city.topics.broken = True
+    with pytest.raises(TransientError):
+        city.step()
+    lost = city.topics.sent[0].meta["version"]
+    city.topics.broken = False
+    (again,) = city.step()
+    assert again.brief == ("ward-a", "dossier", 1)
+    assert again.meta["version"] > lost
+
+
+def test_live_changes_overtake_a_backfill(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route, "RECORDS_PER_READING", 1)
+    city.put(1, lane=1)
+    city.put(2)
+    assert [record for _, _, record in city.briefs()] == [2, 1]
+
+
+# ------------------------------------------------------------------ leaving
+def test_leaving_the_scope_withdraws_the_dossier_and_its_children_children_first(city: City) -> None:
+    city.put(1)
+    city.fee(8, 1)
+    city.fee(9, 1)
+    city.step()
+    city.put(1, DOSSIER | {"processing_unit": UNIT_B})
+    briefs = city.briefs()
+    assert [b for b in briefs if b[0] == "ward-a"] == [("ward-a", "withdraw", 9), ("ward-a", "withdraw", 8), ("ward-a", "withdraw", 1)]
+    assert [b for b in briefs if b[0] == "ward-b"] == [("ward-b", "dossier", 1), ("ward-b", "fee", 8), ("ward-b", "fee", 9)]
+    city.put(1, DOSSIER)
+    assert ("ward-a", "dossier", 1) in city.briefs(), "and it can come back"
+
+
+def test_what_was_never_sent_is_never_withdrawn(city: City) -> None:
+    city.put(1, DOSSIER | {"processing_unit": UNIT_B})
+    city.step()
+    city.put(1, DOSSIER | {"processing_unit": "26743"})
+    assert city.briefs() == [("ward-b", "withdraw", 1)]
+
+
+def test_a_deleted_dossier_is_deleted_everywhere_with_its_children_once(city: City) -> None:
+    city.put(1)
+    city.fee(8, 1)
+    city.step()
+    city.put(1, deleted=True)
+    assert city.briefs() == [("ward-a", "delete", 8), ("ward-a", "delete", 1)]
+    city.put(1, deleted=True)
+    assert city.step() == []
+
+
+def test_a_deleted_child_is_deleted_alone(city: City) -> None:
+    city.put(1)
+    city.fee(8, 1)
+    city.step()
+    city.fee(8, 1, deleted=True)
+    assert city.briefs() == [("ward-a", "delete", 8)]
+
+
+def test_a_merged_record_is_told_as_a_merge_to_those_who_had_it(city: City) -> None:
+    city.put(1)
+    city.put(2, DOSSIER)
+    city.contribution("ward-a", 1, "LOCAL-KEY")
+    city.step()
+    city.put(2, merged_into=1)
+    (sent,) = city.step()
+    assert (sent.system, sent.kind, sent.value["record"], sent.value["from"]) == ("ward-a", "merged", 1, 2)
+    city.put(2, merged_into=1)
+    assert city.step() == []
+
+
+# ------------------------------------------------------------------ contracts change (B8)
+@pytest.fixture
+def routed(city: City) -> City:
+    """Everything of the first contracts was sent."""
+    city.router.note_contracts()
+    city.put(1)
+    city.fee(8, 1)
+    city.put(2, DOSSIER | {"processing_unit": UNIT_B})
+    city.step()
+    return city
+
+
+def test_the_same_contracts_look_at_nothing_again(routed: City) -> None:
+    assert routed.reconfigure() == 0
+    assert routed.step() == []
+
+
+def test_fewer_fields_are_sent_as_withheld(routed: City) -> None:
+    less = {**WARD, "dossier": {"fields": ["status"], "where": {"units": "own"}}}
+    assert routed.reconfigure({"ward-a": less, "ward-b": WARD}) == 3
+    (sent,) = routed.step()
+    assert sent.brief == ("ward-a", "dossier", 1)
+    assert {"note", "applicant_name"} <= set(sent.meta["withheld"])
+    assert sent.value["note"] is None
+
+
+def test_a_wider_scope_sends_what_is_new_and_only_that(routed: City) -> None:
+    routed.reconfigure(None, ward_a={"units": [UNIT_A, UNIT_B]})
+    assert routed.briefs() == [("ward-a", "dossier", 2)]
+
+
+def test_a_narrower_scope_withdraws(routed: City) -> None:
+    narrow = {entity: {"where": {"units": "own", "procedures": ["9.999"]}} for entity in WARD}
+    routed.reconfigure({"ward-a": narrow, "ward-b": WARD})
+    assert routed.briefs() == [("ward-a", "withdraw", 8), ("ward-a", "withdraw", 1)]
+
+
+def test_a_contract_that_ends_withdraws_everything(routed: City) -> None:
+    routed.reconfigure({"ward-b": WARD})
+    assert routed.briefs() == [("ward-a", "withdraw", 8), ("ward-a", "withdraw", 1)]
+
+
+def test_a_mask_sends_the_field_again(routed: City) -> None:
+    masked = {**WARD, "dossier": {"where": {"units": "own"}, "mask": {"applicant_phone": "last4"}}}
+    routed.reconfigure({"ward-a": masked, "ward-b": WARD})
+    (sent,) = routed.step()
+    assert sent.value["applicant_phone"] == "******4567"
+
+
+# ------------------------------------------------------------------ least data
+def _events(city: City) -> dict[str, Callable[[], None]]:
+    return {
+        "state": lambda: city.put(1),
+        "child": lambda: city.fee(8, 1),
+        "other ward": lambda: city.put(1, DOSSIER | {"processing_unit": UNIT_B}),
+        "twin": lambda: city.put(2, DOSSIER | {"processing_unit": UNIT_B}),
+        "merge": lambda: city.put(2, merged_into=1),
+        "delete": lambda: city.put(1, deleted=True),
+    }
+
+
+def test_keys_headers_deletes_withdrawals_and_merges_carry_no_personal_data(city: City) -> None:
+    seen, kinds = [], set()
+    for event in _events(city).values():
+        event()
+        seen += city.step()
+    for sent in seen:
+        kinds.add(sent.brief[1])
+        outside = sent.key + repr(sent.headers).encode()
+        inside = sent.body if sent.kind in ("removed", "merged") else b""
+        for text in PERSONAL:
+            assert text.encode() not in outside + inside
+    assert kinds == {"dossier", "fee", "withdraw", "delete", "merged"}
+
+
+def test_a_key_names_entity_and_record_so_that_compaction_keeps_the_last_word(city: City) -> None:
+    city.put(1)
+    (first,) = city.step()
+    city.put(1, deleted=True)
+    (last,) = city.step()
+    assert first.key == last.key == b"dossier:1"
+
+
+def test_headers_name_the_record_type_and_the_version(city: City) -> None:
+    city.put(1)
+    (sent,) = city.step()
+    headers = dict(sent.headers)
+    assert headers["ce_type"] == b"vn.lienthong.Dossier"
+    assert headers["ce_id"] == str(sent.meta["version"]).encode()
+
+
+def test_the_change_list_is_empty_when_all_is_routed(city: City) -> None:
+    for n in range(50):
+        city.put(n, DOSSIER | {"note": str(n)})
+    assert len(city.step()) == 50
+    with transaction(city.connection) as cursor:
+        assert rows(cursor, "SELECT count(*) FROM hub.changed") == [(0,)]
