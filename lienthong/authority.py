@@ -81,9 +81,9 @@ class Authority:
         receiving = self._by_agency.get(routing.get("receiving_agency_code") or "")
         return processing, receiving
 
-    def outranks(self, system: str, holder: str | None, entity: str, group: str, on: date, routing: Mapping[str, Any]) -> bool:
+    def outranks(self, system: str, holder: str | None, entity: str, group: str, on: date, roles: tuple[str | None, str | None]) -> bool:
         """Whether the system's own word, once it speaks, would count above the present holder's."""
-        processing, receiving = self.roles(routing)
+        processing, receiving = roles
         mine = self.rank(system, entity, group, on, processing, receiving)
         theirs = self.rank(holder, entity, group, on, processing, receiving) if holder is not None else None
         return mine is not None and (theirs is None or mine < theirs)

@@ -30,8 +30,8 @@ class Terms:
         return _holds(self.scope, parent if parent is not None else values, self.units, self.agencies)
 
     def shape(self, values: Values) -> dict[str, Any]:
-        """The fields the contract lists, masked where it says so."""
-        out = {name: values.get(name) for name in self.fields}
+        """The fields the contract lists that have a value, masked where it says so."""
+        out = {name: values[name] for name in self.fields if values.get(name) is not None}
         for name, mask in self.masks.items():
             if out.get(name) is not None:
                 out[name] = masked(mask, out[name])

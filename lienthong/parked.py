@@ -101,8 +101,11 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, system: str, content: dict[s
         return
     cursor.execute(
         """INSERT INTO hub.correction (system, entity, record, field, asked, golden, owner, version)
-           VALUES (%s, %s, %s, %s, %s, %s, NULL, %s) ON CONFLICT DO NOTHING""",
-        [system, content["entity"], content["record"], content["field"], content["was"], content["written"], content["version"]],
+           SELECT %(system)s, %(entity)s, %(record)s, %(field)s, %(was)s, %(written)s, NULL, %(version)s
+           WHERE NOT EXISTS (SELECT 1 FROM hub.correction WHERE system = %(system)s AND record = %(record)s AND field = %(field)s
+                             AND asked = %(was)s AND state = 'open')
+           ON CONFLICT DO NOTHING""",  # capture may have seen the edit before
+        {**content, "system": system},
     )
     batch.counts[system, content["entity"], "correction"] += cursor.rowcount
 

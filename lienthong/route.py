@@ -11,6 +11,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -249,12 +251,18 @@ class Router:
 
     def _yields(self, golden: Golden, terms: Terms, parent: Golden | None, held: Sequence[str]) -> list[str]:
         """Groups that the receiver would own if it spoke: an edit of its own that is on its way must not be overwritten."""
+        groups = tuple(group for group in schemas.groups(golden.entity) if group not in held)
         on = self.authority.date_of(golden.entity, (Said("", 0, golden.values),))
-        routing = golden.values if parent is None else parent.values
-        return [
-            group for group in schemas.groups(golden.entity)
-            if group not in held and self.authority.outranks(terms.system, golden.holder(group), golden.entity, group, on, routing)
-        ]
+        roles = self.authority.roles(golden.values if parent is None else parent.values)
+        return self._outranked(terms.system, golden.entity, groups, tuple(map(golden.holder, groups)), on, roles)
+
+    @lru_cache(maxsize=65536)  # noqa: B019 - there is one router, for the life of its process
+    def _outranked(
+        self, system: str, entity: str, groups: tuple[str, ...], holders: tuple[str | None, ...], on: date,
+        roles: tuple[str | None, str | None],
+    ) -> list[str]:
+        outranks = self.authority.outranks
+        return [group for group, holder in zip(groups, holders, strict=True) if outranks(system, holder, entity, group, on, roles)]
 
     def _removed(self, reading: Reading, golden: Golden, system: str, state_: str) -> None:
         value = {
@@ -351,6 +359,7 @@ def _index(terms: Mapping[str, Sequence[Terms]]) -> tuple[dict[tuple[str, str], 
     return by_unit, others
 
 
+@lru_cache(maxsize=4096)
 def _headers(kind: str, number: int, at: int) -> list[tuple[str, bytes]]:
     """CloudEvents attributes in binary mode: a Python consumer learns the record type only from here (conventions §0.4)."""
     headers = [

@@ -18,6 +18,20 @@ from lienthong.readers import Unreadable
 
 Document = dict[str, Any]
 
+_REMEMBER = """
+INSERT INTO lienthong.applied AS a (entity, record, local_key, epoch, version, base, state, inserted, parent)
+SELECT d.entity, d.record, d.local_key, d.epoch, d.version,
+       coalesce(CASE WHEN d.keep THEN k.base END, '{{}}'::jsonb) || (n.doc - d.unwritten), 'applied', d.inserted, d.parent
+FROM jsonb_to_recordset(%s) AS d(entity text, record bigint, local_key text, epoch bigint, version bigint, inserted boolean, parent bigint,
+       keep boolean, unwritten text[], {keys})
+JOIN LATERAL (SELECT {current} AS doc FROM {source} WHERE {match} LIMIT 1) n ON true
+LEFT JOIN lienthong.applied k ON k.entity = d.entity AND k.record = d.record
+ORDER BY d.entity, d.record
+ON CONFLICT (entity, record) DO UPDATE SET local_key = excluded.local_key, epoch = excluded.epoch, version = excluded.version,
+  base = excluded.base, state = excluded.state, inserted = excluded.inserted, parent = excluded.parent, body = NULL
+WHERE (a.epoch, a.version) < (excluded.epoch, excluded.version) OR a.state = 'waiting'
+"""
+
 
 @dataclass(slots=True)
 class Write:
@@ -177,6 +191,23 @@ class TargetEntity:
     def _record_type(self, table: str, columns: Iterable[str]) -> sql.Composable:
         types: Mapping[str, Column] = self.layout.types[table]
         return sql.SQL(", ").join([sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(types[c].declared)) for c in columns])
+
+    # ------------------------------------------------------------ remembering
+    def remember(self, cursor: Cursor, rows_: Sequence[Document]) -> None:
+        """Store `applied` rows with the new base: the columns we wrote, read back after the target's own triggers had their say.
+
+        `unwritten` fields of a row keep their former base, where there is one (`keep`).
+        """
+        documents = []
+        for row in rows_:
+            key = split_key(str(row["local_key"]), len(self.key))
+            documents.append(row | {f"k{n}": part for n, part in enumerate(key)})
+        keys = sql.SQL(", ").join([sql.SQL("{} {}").format(sql.Identifier(f"k{n}"), sql.SQL(kind)) for n, kind in enumerate(self._key_types)])
+        match = sql.SQL(" AND ").join([sql.SQL("{} = d.{}").format(self.layout.root(c), sql.Identifier(f"k{n}")) for n, c in enumerate(self.key)])
+        cursor.execute(
+            sql.SQL(_REMEMBER).format(keys=keys, current=self.layout.current(), source=self.layout.source, match=match),
+            [orjson.dumps(documents).decode()],
+        )
 
     # ------------------------------------------------------------ updating
     def update(self, cursor: Cursor, writes: Sequence[Write]) -> None:

@@ -188,8 +188,12 @@ class Target:
             outcome.counts[row["entity"], row["outcome"]] += 1
 
     def _put_applied(self, cursor: Cursor, done: Sequence[dict[str, Any]]) -> None:
-        if done:
-            cursor.execute(_PUT_APPLIED, [orjson.dumps([{name: row.get(name) for name in _APPLIED} for row in done]).decode()])
+        applied = [row for row in done if row["state"] == "applied"]
+        rest = [row for row in done if row["state"] != "applied"]
+        if applied:
+            self.entities[applied[0]["entity"]].remember(cursor, applied)
+        if rest:
+            cursor.execute(_PUT_APPLIED, [orjson.dumps([{name: row.get(name) for name in _APPLIED} for row in rest]).decode()])
 
     # ------------------------------------------------------------ states
     def _write(
@@ -212,13 +216,11 @@ class Target:
             write.spoken = target.own_edits(write, before[str(write.local_key)])
         target.insert(cursor, [w for w in writes if w.local_key not in before])
         target.update(cursor, existing)
-        after = target.documents(cursor, [str(w.local_key) for w in writes], lock=False)
-        self._witness(cursor, target, existing, before, after)
+        self._witness(cursor, target, existing, before, target.documents(cursor, [str(w.local_key) for w in existing], lock=False))
         for write in writes:
-            now = after.get(str(write.local_key), {})
-            fields = target.fields if write.local_key not in before else target.written(write)
-            base = (write.base or {}) | {name: now.get(name) for name in fields}
-            done.append(_row(entity, write, "applied", "applied", base))
+            written = target.fields if write.local_key not in before else target.written(write)
+            row = _row(entity, write, "applied", "applied", None)
+            done.append(row | {"keep": write.base is not None, "unwritten": [n for n in target.fields if n not in written]})
         return done
 
     def _parents(self, cursor: Cursor, items: Sequence[Arrived]) -> dict[int, str]:
@@ -240,9 +242,10 @@ class Target:
         for write in writes:
             was, now = before[str(write.local_key)], after.get(str(write.local_key), {})
             for name in target.written(write):
-                base = (write.base or {}).get(name)
-                if was.get(name) != now.get(name) and (write.base is None or was.get(name) != base):
-                    kept.append((write, name, was.get(name), None if write.base is None else base, now.get(name), write.base is None))
+                # A field that we never wrote here held the system's own word, which the hub has: no edit, but counted.
+                base, adopted = (write.base or {}).get(name), name not in (write.base or {})
+                if was.get(name) != now.get(name) and (adopted or was.get(name) != base):
+                    kept.append((write, name, was.get(name), base, now.get(name), adopted))
         for write, name, was_value, base, now_value, adopted in kept:
             cursor.execute(
                 """INSERT INTO lienthong.overwritten (entity, record, local_key, version, field, was, base, written)

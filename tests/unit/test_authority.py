@@ -105,7 +105,7 @@ def test_two_rows_of_one_system_with_one_version_are_settled_the_same_way_in_any
 
 
 def test_a_record_that_one_row_of_a_system_still_holds_is_not_deleted_by_the_end_of_another() -> None:
-    """A status step may be held in two rows of one system (a double click); deleting one of them deletes no step."""
+    """A dossier that was entered twice and joined: deleting one of the two rows deletes no dossier."""
     there, gone = Said("portal", 7, {"status": 4}), Said("portal", 8, {}, exists=False)
     for order in permutations([there, gone]):
         golden = folded(settings(), *order)
