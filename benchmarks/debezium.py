@@ -33,10 +33,7 @@ WORKER = (
     Coordinates("org.apache.kafka", "connect-json", KAFKA_VERSION),
     Coordinates("org.slf4j", "slf4j-simple", "1.7.36"),
 )
-CONNECTORS = tuple(
-    Coordinates("io.debezium", f"debezium-connector-{name}", DEBEZIUM_VERSION, "plugin", "tar.gz")
-    for name in ("postgres", "jdbc")
-)
+CONNECTORS = tuple(Coordinates("io.debezium", f"debezium-connector-{name}", DEBEZIUM_VERSION, "plugin", "tar.gz") for name in ("postgres", "jdbc"))
 CONVERTER = Coordinates("io.apicurio", "apicurio-registry-utils-converter", APICURIO_VERSION)
 REGISTRY = Coordinates("io.apicurio", "apicurio-registry-app", APICURIO_VERSION, "all", "tar.gz")
 AVRO_CONVERTER = "io.apicurio.registry.utils.converter.AvroConverter"

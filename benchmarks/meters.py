@@ -66,9 +66,7 @@ class Meter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stopped.set()
         self._sampler.join()
 
@@ -87,7 +85,8 @@ class Meter:
         )
 
     def _sample(self) -> None:
-        while not self._stopped.wait(SAMPLE_SECONDS):
+        """Once at the start, so that the shortest job has a sample, then each second."""
+        while not self._sampled or not self._stopped.wait(SAMPLE_SECONDS):
             used = _sum_by_group(self._groups(), _memory_mb)
             self._sampled.append(used)
             for name, megabytes in used.items():

@@ -1,4 +1,4 @@
-"""Ours: the product as an administrator runs it, `lienthong run` and `lienthong load`, on one table or on its way to a ward."""
+"""Ours: the product as an administrator runs it, by its commands, to the hub alone or through it to a ward."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.meters import Groups
-from benchmarks.ours_config import HUB_VIEW, SOURCE, TARGET, Party, Terms, write_config
+from benchmarks.ours_config import SOURCE, TARGET, Party, Terms, write_config
 from benchmarks.servers import Servers
 from benchmarks.work import Place, Work, connect
 from lienthong import ddl, run
@@ -19,6 +19,7 @@ from lienthong.embedded.process import ENVIRONMENT, Command, ServerProcess
 from lienthong.settings import Settings
 
 HUB_DATABASE = "hub"
+HUB_VIEW = Path(__file__).with_name("hub_view.sql")
 # The hop ends in the hub, so nothing behind it is started.
 HOP_ROLES = ("capture", "merge")
 FULL_ROLES = (*HOP_ROLES, "route", "apply")
@@ -32,7 +33,7 @@ class OursError(Exception):
 
 
 class Ours:
-    """Source to hub, or source to hub to a ward-like target. The processes are started with the load's clock running."""
+    """Source to hub, or source to hub to a ward-like target. The processes start when the load's clock does."""
 
     def __init__(self, servers: Servers, *, is_full: bool) -> None:
         self.name = "ours"
@@ -52,7 +53,7 @@ class Ours:
         settings = self._processes.configure(parties, Terms(), hub_dsn, self._servers.broker.bootstrap)
         install(settings, settings.systems)
         if not self._is_full:
-            execute(hub_dsn, HUB_VIEW)
+            execute(hub_dsn, HUB_VIEW.read_text())
 
     def begin(self) -> None:
         """Start the service's processes and the initial load."""
@@ -138,7 +139,7 @@ def remake_hub(servers: Servers) -> str:
 
 
 def install(settings: Settings, systems: Iterable[str]) -> None:
-    """What is run once: our schema in each of the systems, by its administrator, and the hub's schema and the topics."""
+    """What is run once: our schema in the systems, by their administrators, and the hub's schema and the topics."""
     for name in systems:
         execute(settings.systems[name].dsn, ddl.ddl_for(name, settings))
     run.prepare(settings)

@@ -7,7 +7,8 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,9 @@ from benchmarks.jobs import measure_latency, measure_load, measure_stream
 from benchmarks.meters import machine
 from benchmarks.ours import Ours
 from benchmarks.report import Report, Side
+from benchmarks.scale import measure_scale
 from benchmarks.servers import Servers
+from benchmarks.wards import measure_wards
 from benchmarks.work import Work
 
 Journey = Literal["hop", "full_path"]
@@ -33,7 +36,9 @@ CONTENDERS: Mapping[str, Factory] = {
     "debezium": lambda servers, _: Debezium(servers, form="json"),
     "debezium-avro": lambda servers, _: Debezium(servers, form="avro"),
 }
-JOBS = ("load", "stream", "latency", "full_path")
+# What is asked for on the flow that the load has started, and what is run on its own.
+FLOW_JOBS = frozenset(("load", "stream", "latency"))
+JOBS = ("load", "stream", "latency", "full_path", "scale", "wards")
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -76,19 +81,33 @@ def bench(  # noqa: PLR0913  (each option of a command is an argument)
 
 
 def _run(servers: Servers, factory: Factory, side: Side, wanted: frozenset[str], report: Report) -> None:
-    """One run of one side: its hop, and for ours the full path as well."""
-    journeys: list[Journey] = ["hop"] if wanted - {"full_path"} or side == "peer" else []
+    """One run of one side: its hop, for ours the full path as well, and the jobs that start flows of their own."""
+    journeys: list[Journey] = ["hop"] if wanted & FLOW_JOBS or (side == "peer" and "full_path" in wanted) else []
     if side == "ours" and "full_path" in wanted:
         journeys.append("full_path")
     for journey in journeys:
-        contender = factory(servers, journey)
-        report.settings[side] = contender.settings()
-        try:
+        with _kept(report, f"{side}, {journey}"), closing(factory(servers, journey)) as contender:
+            report.settings[side] = {**report.settings.get(side, {}), journey: contender.settings()}
             _measure(contender, journey, side, wanted, report)
-        except Exception as error:  # noqa: BLE001  (a contender that fails is a result; the other side is still measured)
-            report.errors.append(f"{contender.name}, {journey}: {type(error).__name__}: {error}")
-        finally:
-            contender.close()
+    if "scale" in wanted:
+        with _kept(report, f"{side}, scale"):
+            scale = measure_scale(lambda: factory(servers, "hop"), report.work)
+            console.print(f"  {side} scale: CPU of a change grows by {scale.stream_growth}, equal {scale.equal}")
+            report.add_extra("scale", side, scale.as_dict())
+    if "wards" in wanted and side == "ours":
+        with _kept(report, f"{side}, wards"):
+            wards = measure_wards(servers)
+            console.print(f"  {side} wards: {wards.wards} in {wards.workers_peak_mb} MB, p50 {wards.p50_ms} ms")
+            report.add_extra("wards", side, asdict(wards))
+
+
+@contextmanager
+def _kept(report: Report, what: str) -> Iterator[None]:
+    """A contender that fails is a result; whatever comes after is still measured."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (see above)
+        report.errors.append(f"{what}: {type(error).__name__}: {error}")
 
 
 def _measure(contender: Contender, journey: Journey, side: Side, wanted: frozenset[str], report: Report) -> None:

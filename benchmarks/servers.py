@@ -83,7 +83,4 @@ class Servers:
 
     def settings(self) -> dict[str, dict[str, str]]:
         """What the two clusters say about their own settings."""
-        return {
-            name: server_settings(cluster.dsn("postgres"))
-            for name, cluster in (("source", self.source), ("target", self.target))
-        }
+        return {name: server_settings(cluster.dsn("postgres")) for name, cluster in (("source", self.source), ("target", self.target))}

@@ -38,21 +38,23 @@ TEMPLATE = "ward_template"
 # One connection each for capture and apply, and room for ours.
 CONNECTIONS = 400
 
-# A ward receives its dossiers by unit, so here the column holds real codes, at a date when they are today's. Its word counts
-# for their progress.
+# A ward receives its dossiers by unit, so here the column holds real codes, at a date when they are today's. Its word
+# counts for their progress.
 TERMS = Terms(
     fields={name: column for name, column in FIELDS.items() if name != "receiving_agency_code"}
     | {"processing_unit_code": {"column": "ward_code", "read": "unit_code", "on": "submitted_at"}},
     orders={"processing": ["kind:ward", SOURCE]},
 )
 TO_TODAY = """
-UPDATE dossier d SET ward_code = (%s::text[])[1 + n %% cardinality(%s)], submitted_at = submitted_at + interval '1 year',
+UPDATE dossier d SET ward_code = (%s::text[])[1 + n %% cardinality(%s)],
+       submitted_at = submitted_at + interval '1 year',
        due_at = due_at + interval '1 year', updated_at = updated_at + interval '1 year'
 FROM (SELECT dossier_code, row_number() OVER (ORDER BY dossier_code)::int AS n FROM dossier) o
 WHERE o.dossier_code = d.dossier_code"""
 CHANGE = """
 UPDATE dossier SET status = (status + 1) % 7, updated_at = clock_timestamp()
-WHERE dossier_code = (SELECT dossier_code FROM dossier ORDER BY updated_at LIMIT 1) RETURNING dossier_code, updated_at"""
+WHERE dossier_code = (SELECT dossier_code FROM dossier ORDER BY updated_at LIMIT 1)
+RETURNING dossier_code, updated_at"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +209,7 @@ class _City:
         return self.source.digest() == (sum(rows for rows, _ in parts), sum(total for _, total in parts))
 
     def change(self, changes: int) -> tuple[list[float], float]:
-        """Change dossiers in a few wards at a steady rate: the seconds until the city had each, and our memory's peak."""
+        """Change dossiers in a few wards at a steady rate: the seconds until the city had each, and our peak memory."""
         with Meter(self.groups) as meter, ExitStack() as opened:
             busy = [opened.enter_context(place.open()) for place in islice(self.wards.values(), BUSY_WARDS)]
             city = opened.enter_context(self.source.open())
@@ -223,8 +225,8 @@ def _change(turns: Iterable[cursor], city: cursor) -> list[float]:
         while time.monotonic() < start + number / CHANGES_PER_SECOND:
             taken += _look(city, awaited)
         ward.execute(CHANGE)
-        code, moment = ward.fetchone() or ("", datetime.min)
-        awaited[code] = (moment, time.monotonic())
+        for code, moment in ward.fetchall():
+            awaited[code] = (moment, time.monotonic())
     end = time.monotonic() + GRACE_SECONDS
     while awaited and time.monotonic() < end:
         taken += _look(city, awaited)

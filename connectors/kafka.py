@@ -124,7 +124,8 @@ class Producer:
             pending, self._pending = self._pending, []
             self._producer.flush(timeout=SEND_SECONDS + 5)
             for future in pending:
-                future.get(timeout=0.1)
+                if not future.succeeded():
+                    future.get(timeout=0.1)
 
     def close(self) -> None:
         """Stop without waiting for what is unsent: the caller's position has not passed it."""
@@ -199,6 +200,7 @@ class Consumer:
 
     def poll(self, timeout_ms: int) -> list[Message]:
         """The next messages, in order within each partition."""
+        self._finish_join()
         with errors_translated():
             batches = self._consumer.poll(timeout_ms=timeout_ms)
         return [
@@ -206,6 +208,16 @@ class Consumer:
             for batch in batches.values()
             for r in batch
         ]
+
+    def _finish_join(self) -> None:
+        """Let a join that was still under way when the last poll ended be taken up by the next.
+
+        kafka-python 3.0.12 forgets it when new metadata had asked for it: its leader has by then noted that metadata, sees no need to
+        join, and neither gets partitions nor sends heartbeats ever again.
+        """
+        coordinator = self._consumer._coordinator
+        if getattr(coordinator, "_join_task", None) is not None and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
 
     def assigned(self) -> set[tuple[str, int]]:
         """The partitions this process reads now."""

@@ -1,4 +1,4 @@
-"""Golden records as rows of the hub, and folding again those that got no contribution of their own but must change all the same."""
+"""Golden records as rows of the hub, and folding again what got no contribution of its own but must change."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def said_of(cursor: Cursor, records: Collection[int]) -> dict[int, list[Said]]:
 
 
 def is_rerouted(before: Row | None, folded: Golden) -> bool:
-    """Whether the roles that a dossier gives to systems have changed, and with them whose word counts for its children."""
+    """Whether the roles that a dossier gives have changed, and with them whose word counts for its children."""
     return before is not None and before.entity == "dossier" and any(before.body.get(n) != folded.values.get(n) for n in ROUTING)
 
 
@@ -62,7 +62,12 @@ def fold_again(cursor: Cursor, authority: Authority, records: Collection[int]) -
     changed = []
     for record, row in before.items():
         folded, sole = _fold_one(authority, row, said.get(record, []), routing)
-        if (folded.values, folded.deleted, None if sole else folded.who, sole) != (row.body, row.deleted, row.who, row.sole):
+        if (folded.values, folded.deleted, None if sole else folded.who, sole) != (
+            row.body,
+            row.deleted,
+            row.who,
+            row.sole,
+        ):
             changed.append((record, row, folded, sole))
     hub.put_records(cursor, [row_of(record, row.entity, row.parent, folded, sole, row) for record, row, folded, sole in changed])
     hub.put_history(cursor, [history_of(record, row, folded, None) for record, row, folded, _ in changed if row.version])

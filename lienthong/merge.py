@@ -10,16 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-import orjson
-
 import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, rows, transaction
 from lienthong import corrections, frames, golden, hub, links, parked, steps
 from lienthong.authority import Authority, Golden, Said, fold
-from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.errors import TransientError
+from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.hub import Known, Row
 from lienthong.identity import agree, claim_of
 from lienthong.settings import Settings
@@ -223,10 +221,7 @@ class Merger:
                 continue
             held[item.claim] = item
             wanted[item.claim] = item.record
-        hub.release(cursor, [
-            (item.known.claim, item.known.record, *item.key) for item in items
-            if item.known is not None and item.known.claim is not None and item.known.claim != item.claim
-        ])
+        hub.release(cursor, _given_up(items))
         taken = hub.claim(cursor, wanted)
         contested = [(item, taken.get(item.claim or "", holder)) for item, holder in contested]
         contested += [(held[claim], holder) for claim, holder in taken.items()]
@@ -282,9 +277,7 @@ class Merger:
         for record, items in by_record.items():
             systems = {item.entry.system for item in items}
             before = old.get(record)
-            if before is not None and not (before.sole is not None and systems == {before.sole} and len(items) == 1):
-                wanted.append(record)
-            elif before is None and not all(item.fresh for item in items):
+            if before is not None and not (before.sole is not None and systems == {before.sole} and len(items) == 1) or before is None and not all(item.fresh for item in items):
                 wanted.append(record)
         return golden.said_of(cursor, wanted) if wanted else {}
 
@@ -350,6 +343,14 @@ def _contribution(item: Item) -> tuple[Any, ...]:
         entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, "s" if entry.op == STATE else "d", delivered,
         entry.mask, entry.nulls, entry.body, item.claim, entry.parent, entry.at,
     )
+
+
+def _given_up(items: Iterable[Item]) -> list[tuple[str, int, str, str, str]]:
+    """The claims that source records no longer make, as `hub.release` takes them."""
+    return [
+        (item.known.claim, item.known.record, *item.key) for item in items
+        if item.known is not None and item.known.claim is not None and item.known.claim != item.claim
+    ]
 
 
 def _follow_parents(cursor: Cursor, children: Sequence[Item]) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
 from lienthong.errors import ConfigError, FatalError, RecordError, TransientError
-from lienthong.frames import Entry, Header, Note
-from lienthong.frames import Note, partition_of
+from lienthong.frames import Entry, Header, Note, partition_of
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 

@@ -1,4 +1,4 @@
-"""Applying to a target with a layout of its own: guard, base, witness, halving, waiting children (design §3, Apply; B4, B5, B9, R6)."""
+"""Applying to a target with a layout of its own: guard, base, witness, halving, waiting children (B4, B5, B9, R6)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from connectors.postgres import Connection, connect, rows, transaction
 from lienthong.apply.target import Target
 from lienthong.ddl import ddl_for
 from lienthong.errors import FencedError, TransientError
-from lienthong.frames import unpack_entries
 from lienthong.frames import open_frame as opened
-from lienthong.reading import Output, SourceReadings
+from lienthong.frames import unpack_entries
 from lienthong.readers import to_micros
+from lienthong.reading import Output, SourceReadings
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
@@ -33,49 +33,71 @@ CREATE DOMAIN tien AS bigint CHECK (VALUE >= 0);
 CREATE TABLE nguoi (id serial PRIMARY KEY, ho_ten text NOT NULL, dien_thoai varchar(20));
 CREATE TABLE thu_tuc (ma text PRIMARY KEY, ten text NOT NULL);
 CREATE TABLE "Hồ sơ" (
-  id bigserial PRIMARY KEY, ma_qg text UNIQUE, thu_tuc text REFERENCES thu_tuc, "Trạng thái" trang_thai NOT NULL DEFAULT 'moi',
+  id bigserial PRIMARY KEY, ma_qg text UNIQUE, thu_tuc text REFERENCES thu_tuc,
+  "Trạng thái" trang_thai NOT NULL DEFAULT 'moi',
   ngay_nop timestamp, ghi_chu text CHECK (ghi_chu <> 'forbidden'), can_bo text, nguoi_id int NOT NULL REFERENCES nguoi,
   nguon text NOT NULL, local_only text DEFAULT 'ours'
 );
 CREATE TABLE dia_chi (ho_so_id bigint PRIMARY KEY REFERENCES "Hồ sơ", dia_chi text);
 CREATE TABLE phi (ho_so_id bigint REFERENCES "Hồ sơ", ma text, so_tien tien, PRIMARY KEY (ho_so_id, ma));
-CREATE TABLE giay_to (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), ho_so_id bigint NOT NULL REFERENCES "Hồ sơ", ma text, xoa_luc timestamptz);
-CREATE TABLE danh_gia (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, ho_so_id bigint NOT NULL REFERENCES "Hồ sơ", diem int, luc timestamptz);
+CREATE TABLE giay_to (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(), ho_so_id bigint NOT NULL REFERENCES "Hồ sơ", ma text, xoa_luc timestamptz);
+CREATE TABLE danh_gia (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, ho_so_id bigint NOT NULL REFERENCES "Hồ sơ", diem int, luc timestamptz);
 INSERT INTO thu_tuc VALUES ('1.001', 'Khai sinh'), ('1.002', 'Kết hôn');
 """
 ENTITIES: dict[str, Any] = {
     "dossier": {
-        "table": '"Hồ sơ"', "key": "id",
+        "table": '"Hồ sơ"',
+        "key": "id",
         "parts": {
             "nguoi": {"table": "nguoi", "on": {"id": "nguoi_id"}},
             "dia_chi": {"table": "dia_chi", "on": {"ho_so_id": "id"}},
         },
         "insert": {"nguon": "city"},
         "fields": {
-            "national_code": "ma_qg", "procedure_code": "thu_tuc",
+            "national_code": "ma_qg",
+            "procedure_code": "thu_tuc",
             "status": {"column": "Trạng thái", "values": {"moi": 1, "dang_xu_ly": 4, "xong": 9}},
-            "submitted_at": "ngay_nop", "note": "ghi_chu", "handler_name": "can_bo",
-            "applicant_name": "nguoi.ho_ten", "applicant_phone": "nguoi.dien_thoai", "applicant_address": "dia_chi.dia_chi",
+            "submitted_at": "ngay_nop",
+            "note": "ghi_chu",
+            "handler_name": "can_bo",
+            "applicant_name": "nguoi.ho_ten",
+            "applicant_phone": "nguoi.dien_thoai",
+            "applicant_address": "dia_chi.dia_chi",
         },
     },
     "fee": {
-        "table": "phi", "key": ["ho_so_id", "ma"], "parent": {"entity": "dossier", "columns": "ho_so_id"},
+        "table": "phi",
+        "key": ["ho_so_id", "ma"],
+        "parent": {"entity": "dossier", "columns": "ho_so_id"},
         "fields": {"fee_code": "ma", "amount": "so_tien"},
     },
     "dossier_component": {
-        "table": "giay_to", "key": "id", "parent": {"entity": "dossier", "columns": "ho_so_id"},
-        "deleted": {"column": "xoa_luc"}, "fields": {"component_code": "ma"},
+        "table": "giay_to",
+        "key": "id",
+        "parent": {"entity": "dossier", "columns": "ho_so_id"},
+        "deleted": {"column": "xoa_luc"},
+        "fields": {"component_code": "ma"},
     },
     "evaluation": {
-        "table": "danh_gia", "key": "id", "parent": {"entity": "dossier", "columns": "ho_so_id"},
+        "table": "danh_gia",
+        "key": "id",
+        "parent": {"entity": "dossier", "columns": "ho_so_id"},
         "fields": {"score": "diem", "rated_at": "luc"},
     },
     "procedure": {"table": "thu_tuc", "key": "ma", "fields": {"procedure_code": "ma", "name": "ten"}},
-}  # fmt: skip
+}
 DOSSIER = {
-    "national_code": "N1", "procedure_code": "1.001", "status": 4, "submitted_at": NOON, "applicant_name": "Nguyễn Văn An",
-    "applicant_phone": "0901", "applicant_address": "1 Lê Lợi", "note": "ghi chú",
-}  # fmt: skip
+    "national_code": "N1",
+    "procedure_code": "1.001",
+    "status": 4,
+    "submitted_at": NOON,
+    "applicant_name": "Nguyễn Văn An",
+    "applicant_phone": "0901",
+    "applicant_address": "1 Lê Lợi",
+    "note": "ghi chú",
+}
 
 
 def settings(dsn: str, entities: Mapping[str, Any] = ENTITIES) -> Settings:
@@ -93,18 +115,32 @@ def settings(dsn: str, entities: Mapping[str, Any] = ENTITIES) -> Settings:
 
 # ------------------------------------------------------------------ messages as the router makes them
 def state(record: int, version: int, values: Mapping[str, Any] = DOSSIER, *, entity: str = "dossier", **more: Any) -> bytes:
-    """One record of an out-topic; `more` is what its `meta` says besides: parent, held, withheld, yields, local_key, parent_key."""
+    """One record of an out-topic; `more` is what its `meta` says besides: parent, held, withheld, yields, keys."""
     meta = {
-        "record": record, "parent": None, "epoch": 1, "version": version, "withheld": [], "held": [], "yields": [],
-        "local_key": None, "parent_key": None, **more,
-    }  # fmt: skip
+        "record": record,
+        "parent": None,
+        "epoch": 1,
+        "version": version,
+        "withheld": [],
+        "held": [],
+        "yields": [],
+        "local_key": None,
+        "parent_key": None,
+        **more,
+    }
     return frame(schemas.schema_id(entity), out_codec(entity).encode({"meta": meta, **values}))
 
 
 def removed(record: int, version: int, reason: str, *, entity: str = "dossier", local_key: str | None = None) -> bytes:
     value = {
-        "entity": entity, "record": record, "parent": None, "epoch": 1, "version": version, "reason": reason, "local_key": local_key,
-    }  # fmt: skip
+        "entity": entity,
+        "record": record,
+        "parent": None,
+        "epoch": 1,
+        "version": version,
+        "reason": reason,
+        "local_key": local_key,
+    }
     return frame(schemas.schema_id("removed"), out_codec("removed").encode(value))
 
 
@@ -146,13 +182,15 @@ class Ward:
     def dossiers(self) -> list[dict[str, Any]]:
         """The dossiers as the ward sees them."""
         found = self.sql(
-            """SELECT to_jsonb(h) || jsonb_build_object('ho_ten', n.ho_ten, 'dien_thoai', n.dien_thoai, 'dia_chi', d.dia_chi)
-               FROM "Hồ sơ" h JOIN nguoi n ON n.id = h.nguoi_id LEFT JOIN dia_chi d ON d.ho_so_id = h.id ORDER BY h.id"""
+            """SELECT to_jsonb(h)
+                 || jsonb_build_object('ho_ten', n.ho_ten, 'dien_thoai', n.dien_thoai, 'dia_chi', d.dia_chi)
+               FROM "Hồ sơ" h JOIN nguoi n ON n.id = h.nguoi_id
+               LEFT JOIN dia_chi d ON d.ho_so_id = h.id ORDER BY h.id"""
         )
         return [document for (document,) in found]
 
     def applied(self, entity: str = "dossier") -> list[tuple[int, int, str, bool]]:
-        return self.sql("SELECT record, version, state, inserted FROM lienthong.applied WHERE entity = %s ORDER BY record", entity)  # type: ignore[return-value]
+        return self.sql("SELECT record, version, state, inserted FROM lienthong.applied WHERE entity = %s ORDER BY record", entity)
 
     def parked(self) -> list[tuple[Any, ...]]:
         return self.sql("SELECT entity, record, reason, field FROM lienthong.parked ORDER BY id")
@@ -195,14 +233,23 @@ def ward(make: Callable[..., Ward]) -> Ward:
 
 # ------------------------------------------------------------------ inserting
 def test_a_new_dossier_is_written_over_root_and_parts_in_both_directions(ward: Ward) -> None:
-    """`nguoi` is referred to by the root row, `dia_chi` refers to it; enum, local time, accents, a constant, a default."""
+    """The root row refers to `nguoi`, `dia_chi` to the root row; enum, local time, accents, a constant, a default."""
     ward.apply(state(7, 1))
     (row,) = ward.dossiers()
     assert row.pop("id") == row.pop("nguoi_id") == 1
     assert row == {
-        "ma_qg": "N1", "thu_tuc": "1.001", "Trạng thái": "dang_xu_ly", "ngay_nop": "2026-03-05T12:00:00", "ghi_chu": "ghi chú",
-        "can_bo": None, "nguon": "city", "local_only": "ours", "ho_ten": "Nguyễn Văn An", "dien_thoai": "0901", "dia_chi": "1 Lê Lợi",
-    }  # fmt: skip
+        "ma_qg": "N1",
+        "thu_tuc": "1.001",
+        "Trạng thái": "dang_xu_ly",
+        "ngay_nop": "2026-03-05T12:00:00",
+        "ghi_chu": "ghi chú",
+        "can_bo": None,
+        "nguon": "city",
+        "local_only": "ours",
+        "ho_ten": "Nguyễn Văn An",
+        "dien_thoai": "0901",
+        "dia_chi": "1 Lê Lợi",
+    }
     assert ward.applied() == [(7, 1, "applied", True)]
 
 
@@ -305,7 +352,11 @@ def test_an_update_writes_only_what_the_target_does_not_own(ward: Ward) -> None:
 
 
 @pytest.mark.parametrize("witness", [True, False], ids=["rule on", "mutation: no overwritten"])
-def test_a_local_edit_of_what_others_own_is_overwritten_with_a_trace(ward: Ward, monkeypatch: pytest.MonkeyPatch, witness: bool) -> None:  # noqa: FBT001
+def test_a_local_edit_of_what_others_own_is_overwritten_with_a_trace(
+    ward: Ward,
+    monkeypatch: pytest.MonkeyPatch,
+    witness: bool,  # noqa: FBT001
+) -> None:  # noqa: FBT001
     if not witness:
         monkeypatch.setattr(Target, "_witness", lambda *_: None)
     ward.apply(state(7, 1))
@@ -314,7 +365,10 @@ def test_a_local_edit_of_what_others_own_is_overwritten_with_a_trace(ward: Ward,
     ward.apply(state(7, 2, DOSSIER | {"note": "from the city"}))
     (row,) = ward.dossiers()
     assert (row["ghi_chu"], row["dien_thoai"]) == ("from the city", "0901")
-    kept = [(7, "note", "a clerk wrote this", "ghi chú", "from the city"), (7, "applicant_phone", "0999", "0901", "0901")]
+    kept = [
+        (7, "note", "a clerk wrote this", "ghi chú", "from the city"),
+        (7, "applicant_phone", "0999", "0901", "0901"),
+    ]
     assert sorted(ward.overwritten()) == (sorted(kept) if witness else [])
 
 
@@ -348,7 +402,8 @@ def test_fewer_fields_erases_what_was_sent_before(ward: Ward) -> None:
 
 # ------------------------------------------------------------------ the base and echoes (B4)
 TRIGGERS = """
-CREATE FUNCTION chuan_hoa() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.ghi_chu := upper(NEW.ghi_chu); RETURN NEW; END$$;
+CREATE FUNCTION chuan_hoa() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  NEW.ghi_chu := upper(NEW.ghi_chu); RETURN NEW; END$$;
 CREATE TRIGGER chuan_hoa BEFORE INSERT OR UPDATE ON "Hồ sơ" FOR EACH ROW EXECUTE FUNCTION chuan_hoa();
 CREATE FUNCTION phan_cong() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
   UPDATE "Hồ sơ" SET can_bo = 'assigned' WHERE id = NEW.id AND can_bo IS DISTINCT FROM 'assigned'; RETURN NULL; END$$;
@@ -379,7 +434,7 @@ def test_an_edit_after_our_write_is_seen_field_by_field(ward: Ward) -> None:
 def test_a_withdrawal_takes_an_untouched_row_that_we_inserted_children_first(ward: Ward) -> None:
     ward.apply(state(7, 1), fee(8, 1, 7))
     ward.apply(removed(8, 2, "withdraw", entity="fee"), removed(7, 2, "withdraw"))
-    assert ward.dossiers() == ward.sql("SELECT * FROM phi") == ward.sql("SELECT * FROM dia_chi") == []
+    assert (ward.dossiers(), ward.sql("SELECT * FROM phi"), ward.sql("SELECT * FROM dia_chi")) == ([], [], [])
     assert ward.applied() == [(7, 2, "withdrawn", False)]
     assert ward.parked() == []
 
@@ -389,7 +444,7 @@ def test_children_go_before_their_dossier_whatever_the_order_in_the_batch(ward: 
     ward.apply(state(7, 1), fee(8, 1, 7))
     both = [removed(8, 2, "delete", entity="fee"), removed(7, 2, "delete")]
     ward.apply(both[order], both[1 - order])
-    assert ward.dossiers() == ward.sql("SELECT * FROM phi") == []
+    assert (ward.dossiers(), ward.sql("SELECT * FROM phi")) == ([], [])
     assert ward.parked() == []
 
 
@@ -470,7 +525,7 @@ def test_more_waiting_children_than_one_release_takes_are_all_released(ward: War
     assert ward.sql("SELECT count(*) FROM phi") == [(1200,)]
 
 
-# ------------------------------------------------------------------ poison (R6)
+# ------------------------------------------------------------------ poison: R6
 POISON = """
 CREATE FUNCTION tu_choi() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
   IF NEW.can_bo = 'refused' THEN RAISE EXCEPTION 'can bo %% khong hop le', NEW.can_bo; END IF; RETURN NEW; END$$;
@@ -480,10 +535,15 @@ CREATE TRIGGER tu_choi BEFORE INSERT OR UPDATE ON "Hồ sơ" FOR EACH ROW EXECUT
 
 def test_poison_is_halved_out_and_parked_while_the_rest_is_applied(make: Callable[..., Ward]) -> None:
     ward = make(tables=TABLES + POISON)
-    poison = {
-        3: {"note": "forbidden"}, 8: {"procedure_code": "no such procedure"}, 11: {"handler_name": "refused"},
-        14: {"applicant_name": None}, 17: {"national_code": "N1"}, 20: {"status": 7}, 23: {"applicant_phone": "0" * 30},
-    }  # fmt: skip
+    poison: dict[int, dict[str, Any]] = {
+        3: {"note": "forbidden"},
+        8: {"procedure_code": "no such procedure"},
+        11: {"handler_name": "refused"},
+        14: {"applicant_name": None},
+        17: {"national_code": "N1"},
+        20: {"status": 7},
+        23: {"applicant_phone": "0" * 30},
+    }
     counts = ward.apply(*[state(n, 1, DOSSIER | {"national_code": f"N{n}"} | poison.get(n, {})) for n in range(1, 31)])
     assert counts["dossier", "applied"] == 30 - len(poison)
     assert {row["ma_qg"] for row in ward.dossiers()} == {f"N{n}" for n in range(1, 31) if n not in poison}

@@ -317,7 +317,6 @@ def test_a_replay_makes_no_step_twice(site: Site, monkeypatch: pytest.MonkeyPatc
     site.sql("INSERT INTO dossier (id, status) VALUES (1, 'working')", "UPDATE dossier SET status = 'waiting' WHERE id = 1")
     forget_the_position(monkeypatch, line)
     assert site.drain(line).steps() == [("1", 4), ("1", 5)]
-    monkeypatch.undo()
     again = site.line_after_crash(line)
     assert site.drain(again).steps() == [("1", 4), ("1", 5)]
     site.sql("UPDATE dossier SET status = 'working' WHERE id = 1")
@@ -335,7 +334,7 @@ def test_an_unmapped_status_step_is_parked_and_the_others_stay(site: Site) -> No
 
 
 def forget_the_position(monkeypatch: pytest.MonkeyPatch, line: Line) -> None:
-    """A crash after publishing: the frames are out, the resume point has not moved."""
+    """A crash after publishing: the frames are out, the resume point of this line has not moved."""
     monkeypatch.setattr(line, "_confirm", lambda _position: None, raising=False)
     monkeypatch.setattr(line, "_save", lambda **_: None)
 
@@ -690,7 +689,6 @@ def test_published_but_not_confirmed_is_published_again_and_does_no_harm(site: S
     site.sql("INSERT INTO dossier (id, note) VALUES (1, 'a'), (2, 'b')")
     forget_the_position(monkeypatch, line)
     first = site.drain(line).states()
-    monkeypatch.undo()
     again = site.line_after_crash(line)
     assert site.drain(again).states() == first
     site.assert_same()

@@ -1,8 +1,9 @@
-"""The merge on a real hub: hand-made frames in, golden records out (design §3, Merge and Identity; protocol B4, B6, B7, B10, R6)."""
+"""The merge on a real hub: hand-made frames in, golden records out (design §3; protocol B4, B6, B7, B10, R6)."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from connectors.kafka import Message
-from connectors.postgres import connect, rows, transaction
+from connectors.postgres import rows, transaction
 from lienthong import explain, frames, hub, parked
 from lienthong.errors import FencedError, TransientError
 from lienthong.frames import DELETE, STATE, FrameBuilder, Header, encode_body, mask_of, note_frame, pack_entry
@@ -24,13 +25,20 @@ from lienthong.settings import Settings
 from lienthong.vault import Vault
 
 CITY_FIRST = {"order": ["portal", "one-stop", "kind:ward"], "basis": "Decree 118: the city keeps it"}
-HANDLER_FIRST = {"order": ["@processing", "portal", "one-stop", "kind:ward"], "basis": "Decree 61: who handles it decides"}
+HANDLER_FIRST = {
+    "order": ["@processing", "portal", "one-stop", "kind:ward"],
+    "basis": "Decree 61: who handles it decides",
+}
 AGENCY_A, AGENCY_B = "000.00.01.H29", "000.00.02.H29"
 DAY = to_micros(datetime(2026, 3, 5, 3, tzinfo=UTC))
 DOSSIER = {
-    "procedure_code": "1.001", "submitted_at": DAY, "received_at": DAY, "applicant_name": "Nguyễn Văn An", "status": 4,
+    "procedure_code": "1.001",
+    "submitted_at": DAY,
+    "received_at": DAY,
+    "applicant_name": "Nguyễn Văn An",
+    "status": 4,
     "processing_agency_code": AGENCY_A,
-}  # fmt: skip
+}
 
 
 def settings(dsn: str) -> Settings:
@@ -64,7 +72,14 @@ def settings(dsn: str) -> Settings:
 
 # ------------------------------------------------------------------ hand-made frames
 def state(
-    system: str, key: str, version: int, values: Mapping[str, Any], *, entity: str = "dossier", parent: str | None = None, **more: Any
+    system: str,
+    key: str,
+    version: int,
+    values: Mapping[str, Any],
+    *,
+    entity: str = "dossier",
+    parent: str | None = None,
+    **more: Any,
 ) -> bytes:
     """A frame with one state of one record; `more`: record, delivered, edited (names), epoch."""
     mask = mask_of(entity, values)
@@ -72,7 +87,14 @@ def state(
     nulls, body = encode_body(entity, dict(values), bits, mask)
     edited = mask_of(entity, more["edited"]) if "edited" in more else None
     packed = pack_entry(
-        STATE, key, parent=parent, record=more.get("record"), delivered=more.get("delivered", False), edited=edited, nulls=nulls, body=body
+        STATE,
+        key,
+        parent=parent,
+        record=more.get("record"),
+        delivered=more.get("delivered", False),
+        edited=edited,
+        nulls=nulls,
+        body=body,
     )
     return framed(Header(system, entity, "records", more.get("epoch", 1), version, mask, DAY), packed)
 
@@ -131,7 +153,10 @@ class Hub:
 
     def golden(self, entity: str = "dossier") -> list[dict[str, Any]]:
         """The living golden records of an entity."""
-        found = self.sql("SELECT body FROM hub.record WHERE entity = %s AND merged_into IS NULL AND NOT deleted ORDER BY record", entity)
+        found = self.sql(
+            "SELECT body FROM hub.record WHERE entity = %s AND merged_into IS NULL AND NOT deleted ORDER BY record",
+            entity,
+        )
         return [body for (body,) in found]
 
     def counts(self, outcome: str) -> int:
@@ -145,7 +170,17 @@ class Hub:
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """Everything in the hub but clocks."""
-        tables = ("contribution", "identifier", "consumer_offset", "counter", "changed", "history", "correction", "parked", "record")
+        tables = (
+            "contribution",
+            "identifier",
+            "consumer_offset",
+            "counter",
+            "changed",
+            "history",
+            "correction",
+            "parked",
+            "record",
+        )
         return {table: self.sql(f"SELECT to_jsonb(t) - 'at' FROM hub.{table} t ORDER BY 1") for table in tables}  # noqa: S608
 
 
@@ -225,7 +260,7 @@ def test_every_captured_entry_is_accounted_for(city: Hub) -> None:
     assert city.counts("captured") == sum(map(city.counts, ends)) > 40
 
 
-# ------------------------------------------------------------------ concurrency (B6, B7a)
+# ------------------------------------------------------------------ concurrency: B6, B7a
 def _at_once(*works: Any) -> list[BaseException]:
     """Run the works in threads; returns what they raised."""
     raised: list[BaseException] = []
@@ -245,17 +280,22 @@ def _at_once(*works: Any) -> list[BaseException]:
 
 
 @pytest.mark.parametrize("locked", [True, False], ids=["rule on", "mutation: fold without the lock"])
-def test_two_merges_of_one_dossier_lose_no_contribution(city: Hub, monkeypatch: pytest.MonkeyPatch, locked: bool) -> None:  # noqa: FBT001
-    """Both mergers are held just before they write the golden record, so without the lock neither fold sees the other's word."""
-    city.each(state("portal", "P1", 1, DOSSIER | {"national_code": "N1"}), state("ward-a", "W1", 1, DOSSIER | {"national_code": "N1"}))
+def test_two_merges_of_one_dossier_lose_no_contribution(
+    city: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    locked: bool,  # noqa: FBT001
+) -> None:  # noqa: FBT001
+    """Both are held just before they write the golden record, so without the lock neither fold sees the other's word."""
+    city.each(
+        state("portal", "P1", 1, DOSSIER | {"national_code": "N1"}),
+        state("ward-a", "W1", 1, DOSSIER | {"national_code": "N1"}),
+    )
     other = Hub(city.dsn, partition=1)
     barrier, put_records = threading.Barrier(2), hub.put_records
 
     def wait_for_the_other(cursor: Any, golden: Any) -> None:
-        try:
+        with contextlib.suppress(threading.BrokenBarrierError):
             barrier.wait(0.7)
-        except threading.BrokenBarrierError:
-            pass
         put_records(cursor, golden)
 
     monkeypatch.setattr(hub, "put_records", wait_for_the_other)
@@ -308,7 +348,7 @@ def test_claims_of_two_mergers_in_opposite_order_do_not_deadlock(city: Hub) -> N
     assert city.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
 
 
-# ------------------------------------------------------------------ identity (B7)
+# ------------------------------------------------------------------ identity: B7
 X1 = state("ward-a", "X", 1, DOSSIER | {"local_code": "L1"})
 Y = state("portal", "Y", 2, DOSSIER | {"national_code": "N1"})
 X2 = state("ward-a", "X", 3, DOSSIER | {"local_code": "L1", "national_code": "N1"})
@@ -372,8 +412,16 @@ def test_the_same_code_twice_in_one_system_is_a_parked_decision_and_both_flow(ci
     [
         ("dossier", DOSSIER | {"national_code": "N1"}, {"procedure_code": "2.002"}),
         ("dossier", DOSSIER | {"national_code": "N1"}, {"received_at": DAY + 86_400_000_000}),
-        ("citizen", {"personal_number": "079200000001", "full_name": "Lê An", "birth_date": "1980"}, {"birth_date": "1981-01-01"}),
-        ("citizen", {"personal_number": "079200000001", "full_name": "Lê An", "birth_date": "1980"}, {"full_name": "Lê Bình"}),
+        (
+            "citizen",
+            {"personal_number": "079200000001", "full_name": "Lê An", "birth_date": "1980"},
+            {"birth_date": "1981-01-01"},
+        ),
+        (
+            "citizen",
+            {"personal_number": "079200000001", "full_name": "Lê An", "birth_date": "1980"},
+            {"full_name": "Lê Bình"},
+        ),
     ],
     ids=["procedure", "reception day", "birth year", "name"],
 )
@@ -389,7 +437,7 @@ def test_a_link_in_doubt_waits_and_the_data_flows(city: Hub, entity: str, mine: 
 
 
 def test_a_code_that_was_corrected_is_free_again(city: Hub) -> None:
-    """A clerk typed another dossier's national code and corrected it: the right dossier must not be in doubt for that."""
+    """A clerk typed another dossier's national code and corrected it: that puts the right dossier in no doubt."""
     city.each(
         state("ward-a", "1", 1, DOSSIER | {"national_code": "N1"}),
         state("ward-a", "1", 2, DOSSIER | {"national_code": "N2"}),
@@ -439,9 +487,12 @@ def test_a_hand_over_gives_the_same_fee_in_any_order(city: Hub, order: tuple[int
     assert [fee["amount"] for fee in city.golden("fee")] == [2]
 
 
-# ------------------------------------------------------------------ existence (B10)
+# ------------------------------------------------------------------ existence: B10
 def _both(city: Hub) -> None:
-    city.each(state("portal", "P", 1, DOSSIER | {"national_code": "N1"}), state("ward-a", "W", 1, DOSSIER | {"national_code": "N1"}))
+    city.each(
+        state("portal", "P", 1, DOSSIER | {"national_code": "N1"}),
+        state("ward-a", "W", 1, DOSSIER | {"national_code": "N1"}),
+    )
 
 
 def test_a_delete_by_another_than_the_owner_is_a_correction_request(city: Hub) -> None:
@@ -468,7 +519,9 @@ def test_the_owners_delete_deletes_and_history_keeps_what_stood_there(city: Hub)
 
 def test_a_dossier_that_comes_back_under_a_new_key_is_the_same_record(city: Hub) -> None:
     city.each(
-        state("portal", "1", 1, DOSSIER | {"national_code": "N1"}), gone("portal", "1", 2), state("portal", "2", 3, DOSSIER | {"national_code": "N1"})
+        state("portal", "1", 1, DOSSIER | {"national_code": "N1"}),
+        gone("portal", "1", 2),
+        state("portal", "2", 3, DOSSIER | {"national_code": "N1"}),
     )
     assert len(city.golden()) == 1
     assert city.sql("SELECT count(*) FROM hub.record") == [(1,)]
@@ -522,7 +575,12 @@ def _frame_of_many() -> bytes:
     bits = {name: mask_of("dossier", [name]) for name in values}
     packed = []
     for n in range(12):
-        nulls, body = encode_body("dossier", values | {"fee_total": None} | {"note": f"ghi chú {n}"}, bits | {"fee_total": mask_of("dossier", ["fee_total"])}, mask | mask_of("dossier", ["fee_total"]))
+        nulls, body = encode_body(
+            "dossier",
+            values | {"fee_total": None} | {"note": f"ghi chú {n}"},
+            bits | {"fee_total": mask_of("dossier", ["fee_total"])},
+            mask | mask_of("dossier", ["fee_total"]),
+        )
         packed.append(pack_entry(STATE, f"H{n}", parent=None, record=None, delivered=bool(n % 2), edited=None, nulls=nulls, body=body))
     return framed(Header("ward-a", "dossier", "records", 1, 7, mask | mask_of("dossier", ["fee_total"]), DAY), *packed)
 
@@ -573,7 +631,7 @@ def test_damaged_frames_are_parked_as_they_came_and_the_rest_flows(city: Hub) ->
     city.merge(*mutants[:20], frame, *mutants[20:])
     assert len(city.golden()) == 12
     assert len(city.parked("damaged")) == len(mutants) == city.counts("damaged")
-    kept = [bytes(payload) for (payload,) in city.sql("SELECT payload FROM hub.parked ORDER BY \"offset\"")]
+    kept = [bytes(payload) for (payload,) in city.sql('SELECT payload FROM hub.parked ORDER BY "offset"')]
     assert kept == mutants
 
 
@@ -604,7 +662,12 @@ def test_a_body_that_is_not_what_its_mask_says_is_parked_and_the_rest_flows(city
 
 
 def test_a_refused_record_is_parked_and_a_later_good_state_cures_it(city: Hub) -> None:
-    city.each(refused("ward-a", "1", 3), refused("ward-a", "1", 5, reason="missing"), refused("ward-a", "2", 5), refused("ward-a", "1", 5))
+    city.each(
+        refused("ward-a", "1", 3),
+        refused("ward-a", "1", 5, reason="missing"),
+        refused("ward-a", "2", 5),
+        refused("ward-a", "1", 5),
+    )
     assert [(p["local_key"], p["reason"]) for p in city.parked("refused")] == [("1", "missing"), ("2", "unmapped_word")]
     assert (city.counts("captured"), city.counts("refused"), city.counts("duplicate")) == (4, 3, 1)
     city.merge(state("ward-a", "1", 6, DOSSIER))
@@ -667,8 +730,12 @@ def test_provenance_tells_who_says_so_since_when_and_by_which_rule(city: Hub) ->
     assert found["systems"] == ["portal", "ward-a"]
     fields = {field["field"]: field for field in found["fields"]}
     assert fields["status"] == {
-        "field": "status", "value": 8, "system": "ward-a", "since": "2026-03-06T00:01:00+00:00", "basis": HANDLER_FIRST["basis"],
-    }  # fmt: skip
+        "field": "status",
+        "value": 8,
+        "system": "ward-a",
+        "since": "2026-03-06T00:01:00+00:00",
+        "basis": HANDLER_FIRST["basis"],
+    }
     assert fields["note" if "note" in fields else "applicant_name"]["system"] == "portal"
     assert fields["applicant_name"]["basis"] == CITY_FIRST["basis"]
     assert "Nguyễn" not in str(found), "masked without a purpose"
@@ -689,4 +756,3 @@ def test_a_batch_that_fails_half_way_leaves_nothing_and_can_be_repeated(city: Hu
     assert city.contents() == before
     city.merge(X1, FEE_X)
     assert len(city.golden()) == len(city.golden("fee")) == 1
-

@@ -1,4 +1,4 @@
-"""The router: who receives what, who loses it, and what never leaves the hub (design §3, Route; protocol B8, B9, S3, R10)."""
+"""The router: who receives what, who loses it, and what never leaves the hub (design §3; protocol B8, B9, S3, R10)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ UNIT_A, UNIT_B = "26737", "26740"
 CITY = {"order": ["portal", "kind:ward"], "basis": "Decree 118"}
 DAY = to_micros(datetime(2026, 3, 5, 3, tzinfo=UTC))
 DOSSIER = {
-    "national_code": "N-SECRET", "procedure_code": "1.001", "submitted_at": DAY, "status": 4, "processing_unit": UNIT_A,
-    "applicant_name": "Nguyễn Văn An", "applicant_phone": "0901234567", "applicant_personal_number": "079200000001", "note": "a note",
-}  # fmt: skip
+    "national_code": "N-SECRET",
+    "procedure_code": "1.001",
+    "submitted_at": DAY,
+    "status": 4,
+    "processing_unit": UNIT_A,
+    "applicant_name": "Nguyễn Văn An",
+    "applicant_phone": "0901234567",
+    "applicant_personal_number": "079200000001",
+    "note": "a note",
+}
 PERSONAL = ("Nguyễn", "0901234567", "079200000001", "N-SECRET", "a note", "LOCAL-KEY")
 WARD: dict[str, Any] = {entity: {"fields": "all", "where": {"units": "own"}} for entity in ("dossier", "fee", "citizen")}
 
@@ -119,25 +126,41 @@ class City:
             return cursor.fetchall() if cursor.description else []
 
     def put(self, record: int, values: Mapping[str, Any] = DOSSIER, **more: Any) -> None:
-        """Write a golden record and note it; `more`: entity, parent, deleted, merged_into, who (group -> system), lane, resend."""
+        """Write a golden record and note it; `more`: entity, parent, deleted, merged_into, who, lane, resend."""
         who = more.get("who") or {group: "portal" for group in schemas.groups(more.get("entity", "dossier"))}
         self.sql(
-            """INSERT INTO hub.record (record, entity, parent, deleted, merged_into, body, who) VALUES (%s, %s, %s, %s, %s, %s, %s)
-               ON CONFLICT (record) DO UPDATE SET parent = excluded.parent, deleted = excluded.deleted, body = excluded.body,
+            """INSERT INTO hub.record (record, entity, parent, deleted, merged_into, body, who)
+               VALUES (%s, %s, %s, %s, %s, %s, %s)
+               ON CONFLICT (record) DO UPDATE SET parent = excluded.parent, deleted = excluded.deleted,
+                 body = excluded.body,
                  who = excluded.who, merged_into = excluded.merged_into""",
-            record, more.get("entity", "dossier"), more.get("parent"), more.get("deleted", False), more.get("merged_into"),
-            json.dumps(values), json.dumps(who),
-        )  # fmt: skip
-        self.sql("INSERT INTO hub.changed (record, lane, resend) VALUES (%s, %s, %s)", record, more.get("lane", 0), more.get("resend"))
+            record,
+            more.get("entity", "dossier"),
+            more.get("parent"),
+            more.get("deleted", False),
+            more.get("merged_into"),
+            json.dumps(values),
+            json.dumps(who),
+        )
+        self.sql(
+            "INSERT INTO hub.changed (record, lane, resend) VALUES (%s, %s, %s)",
+            record,
+            more.get("lane", 0),
+            more.get("resend"),
+        )
 
     def fee(self, record: int, parent: int, **more: Any) -> None:
         self.put(record, {"fee_code": "LP1", "amount": more.pop("amount", 5)}, entity="fee", parent=parent, **more)
 
     def contribution(self, system: str, record: int, key: str, entity: str = "dossier") -> None:
         self.sql(
-            "INSERT INTO hub.contribution (system, entity, local_key, record, epoch, version, op) VALUES (%s, %s, %s, %s, 1, 1, 's')",
-            system, entity, key, record,
-        )  # fmt: skip
+            """INSERT INTO hub.contribution (system, entity, local_key, record, epoch, version, op)
+               VALUES (%s, %s, %s, %s, 1, 1, 's')""",
+            system,
+            entity,
+            key,
+            record,
+        )
 
     def step(self) -> list[Sent]:
         """Route everything that is noted; returns what was sent."""
@@ -192,9 +215,16 @@ def test_the_message_says_whose_word_each_group_is_and_the_receivers_own_keys(ci
     city.fee(8, 1)
     dossier, fee = city.step()
     assert dossier.meta == {
-        "record": 1, "parent": None, "epoch": 1, "version": dossier.meta["version"], "withheld": [], "held": ["processing"],
-        "local_key": "LOCAL-KEY", "parent_key": None, "yields": [],
-    }  # fmt: skip
+        "record": 1,
+        "parent": None,
+        "epoch": 1,
+        "version": dossier.meta["version"],
+        "withheld": [],
+        "held": ["processing"],
+        "local_key": "LOCAL-KEY",
+        "parent_key": None,
+        "yields": [],
+    }
     assert (fee.meta["parent"], fee.meta["parent_key"], fee.meta["local_key"]) == (1, "LOCAL-KEY", None)
     assert dossier.value["applicant_name"] == "Nguyễn Văn An"
 
@@ -288,8 +318,16 @@ def test_leaving_the_scope_withdraws_the_dossier_and_its_children_children_first
     city.step()
     city.put(1, DOSSIER | {"processing_unit": UNIT_B})
     briefs = city.briefs()
-    assert [b for b in briefs if b[0] == "ward-a"] == [("ward-a", "withdraw", 9), ("ward-a", "withdraw", 8), ("ward-a", "withdraw", 1)]
-    assert [b for b in briefs if b[0] == "ward-b"] == [("ward-b", "dossier", 1), ("ward-b", "fee", 8), ("ward-b", "fee", 9)]
+    assert [b for b in briefs if b[0] == "ward-a"] == [
+        ("ward-a", "withdraw", 9),
+        ("ward-a", "withdraw", 8),
+        ("ward-a", "withdraw", 1),
+    ]
+    assert [b for b in briefs if b[0] == "ward-b"] == [
+        ("ward-b", "dossier", 1),
+        ("ward-b", "fee", 8),
+        ("ward-b", "fee", 9),
+    ]
     city.put(1, DOSSIER)
     assert ("ward-a", "dossier", 1) in city.briefs(), "and it can come back"
 

@@ -1,6 +1,6 @@
-"""Both ways at once: a portal and two wards, each with tables of its own, through capture, merge, route and apply in turn.
+"""Both ways at once: a portal and two wards, each with its own tables, through capture, merge, route and apply in turn.
 
-Everything but Kafka is real; the topics are lists, so that a test decides when each stage goes on and counts every message.
+All but Kafka is real; the topics are lists, so that a test decides when each stage goes on and counts every message.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ WARDS = ("ward-a", "ward-b")
 PORTAL_TABLES = """
 CREATE TABLE application (
   id bigserial PRIMARY KEY, code text UNIQUE, procedure text NOT NULL, unit text, state text NOT NULL DEFAULT 'sent',
-  submitted timestamptz NOT NULL DEFAULT '2026-03-05 03:00+00', name text NOT NULL, phone text, remark text, officer text
+  submitted timestamptz NOT NULL DEFAULT '2026-03-05 03:00+00',
+  name text NOT NULL, phone text, remark text, officer text
 );
-CREATE TABLE charge (id bigserial PRIMARY KEY, application_id bigint NOT NULL REFERENCES application ON DELETE CASCADE, code text, amount bigint);
+CREATE TABLE charge (
+  id bigserial PRIMARY KEY, application_id bigint NOT NULL REFERENCES application ON DELETE CASCADE, code text, amount bigint);
 """
 WARD_TABLES = """
 CREATE TABLE ho_so (
   id serial PRIMARY KEY, ma_qg text UNIQUE, thu_tuc text NOT NULL, phuong text, trang_thai int NOT NULL,
-  ngay_nop timestamp NOT NULL DEFAULT '2026-03-05 10:00', ho_ten text NOT NULL, dien_thoai text, ghi_chu text, can_bo text
+  ngay_nop timestamp NOT NULL DEFAULT '2026-03-05 10:00',
+  ho_ten text NOT NULL, dien_thoai text, ghi_chu text, can_bo text
 );
 CREATE TABLE phi (id serial PRIMARY KEY, ho_so_id int NOT NULL REFERENCES ho_so, ma text, so_tien bigint);
 -- The ward's product keeps names in capitals and assigns an officer to whatever comes in.
@@ -51,15 +54,24 @@ PROFILES: dict[str, Any] = {
         "profile": "portal",
         "entities": {
             "dossier": {
-                "table": "application", "key": "id",
+                "table": "application",
+                "key": "id",
                 "fields": {
-                    "national_code": "code", "procedure_code": "procedure", "processing_unit_code": "unit",
+                    "national_code": "code",
+                    "procedure_code": "procedure",
+                    "processing_unit_code": "unit",
                     "status": {"column": "state", "values": {"sent": 1, "handled": 4, "more": 5, "done": 9}},
-                    "submitted_at": "submitted", "applicant_name": "name", "applicant_phone": "phone", "note": "remark", "handler_name": "officer",
+                    "submitted_at": "submitted",
+                    "applicant_name": "name",
+                    "applicant_phone": "phone",
+                    "note": "remark",
+                    "handler_name": "officer",
                 },
             },
             "fee": {
-                "table": "charge", "key": "id", "parent": {"entity": "dossier", "columns": "application_id"},
+                "table": "charge",
+                "key": "id",
+                "parent": {"entity": "dossier", "columns": "application_id"},
                 "fields": {"fee_code": "code", "amount": "amount"},
             },
         },
@@ -68,21 +80,29 @@ PROFILES: dict[str, Any] = {
         "profile": "ward",
         "entities": {
             "dossier": {
-                "table": "ho_so", "key": "id",
+                "table": "ho_so",
+                "key": "id",
                 "fields": {
-                    "national_code": "ma_qg", "procedure_code": "thu_tuc", "processing_unit_code": "phuong",
+                    "national_code": "ma_qg",
+                    "procedure_code": "thu_tuc",
+                    "processing_unit_code": "phuong",
                     "status": {"column": "trang_thai", "values": {1: 1, 2: 4, 3: 5, 9: 9}},
-                    "submitted_at": "ngay_nop", "applicant_name": {"column": "ho_ten", "read": "vietnamese_name"},
-                    "applicant_phone": "dien_thoai", "note": "ghi_chu", "handler_name": "can_bo",
+                    "submitted_at": "ngay_nop",
+                    "applicant_name": {"column": "ho_ten", "read": "vietnamese_name"},
+                    "applicant_phone": "dien_thoai",
+                    "note": "ghi_chu",
+                    "handler_name": "can_bo",
                 },
             },
             "fee": {
-                "table": "phi", "key": "id", "parent": {"entity": "dossier", "columns": "ho_so_id"},
+                "table": "phi",
+                "key": "id",
+                "parent": {"entity": "dossier", "columns": "ho_so_id"},
                 "fields": {"fee_code": "ma", "amount": "so_tien"},
             },
         },
     },
-}  # fmt: skip
+}
 
 
 def settings(hub_dsn: str, dsns: dict[str, str]) -> Settings:
@@ -123,7 +143,15 @@ class Bus:
     def __init__(self) -> None:
         self.topics: dict[str, list[Message]] = defaultdict(list)
 
-    def send(self, topic: str, value: bytes | None, *, key: bytes | None = None, partition: int | None = None, headers: Any = ()) -> None:
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Any = (),
+    ) -> None:
         log = self.topics[topic]
         log.append(Message(topic, partition or 0, len(log), 0, key, value, tuple(headers)))
 
@@ -221,9 +249,12 @@ class City:
     def submit(self, code: str = "N1", *, unit: str = UNIT_A, note: str = "ban đầu") -> None:
         self.sql(
             "portal",
-            "INSERT INTO application (code, procedure, unit, name, phone, remark) VALUES (%s, '1.001', %s, 'Nguyễn Văn An', '0901', %s)",
-            code, unit, note,
-        )  # fmt: skip
+            """INSERT INTO application (code, procedure, unit, name, phone, remark)
+               VALUES (%s, '1.001', %s, 'Nguyễn Văn An', '0901', %s)""",
+            code,
+            unit,
+            note,
+        )
 
     def at_portal(self) -> list[tuple[Any, ...]]:
         return self.sql("portal", "SELECT code, state, name, phone, remark FROM application ORDER BY id")
@@ -278,8 +309,14 @@ def test_the_wards_edit_of_its_own_field_reaches_the_portal(city: City) -> None:
     assert city.corrections() == []
 
 
-def test_a_dossier_received_at_the_wards_desk_reaches_the_portal_and_comes_back_with_its_corrections(city: City) -> None:
-    city.sql("ward-a", "INSERT INTO ho_so (ma_qg, thu_tuc, phuong, trang_thai, ho_ten) VALUES ('N7', '1.001', %s, 2, 'Trần B')", UNIT_A)
+def test_a_dossier_received_at_the_wards_desk_reaches_the_portal_and_comes_back_with_its_corrections(
+    city: City,
+) -> None:
+    city.sql(
+        "ward-a",
+        "INSERT INTO ho_so (ma_qg, thu_tuc, phuong, trang_thai, ho_ten) VALUES ('N7', '1.001', %s, 2, 'Trần B')",
+        UNIT_A,
+    )
     city.settle()
     assert city.at_portal() == [("N7", "handled", "TRẦN B", None, None)]
     city.sql("portal", "UPDATE application SET phone = '0777'")
@@ -339,7 +376,7 @@ def test_an_edit_that_capture_never_read_is_witnessed_by_the_applier(city: City)
 
 
 def test_an_own_edit_that_is_on_its_way_is_not_overwritten(city: City) -> None:
-    """The ward has not spoken about its dossier yet, so the portal still holds the status: the ward's first word must survive a crossing write."""
+    """The ward has not spoken yet, so the portal holds the status: the ward's first word must survive a crossing write."""
     city.submit()
     city.settle()
     city.sql("ward-a", "UPDATE ho_so SET trang_thai = 2")

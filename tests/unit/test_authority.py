@@ -1,4 +1,4 @@
-"""Whose word counts: the fold is a pure function of what systems say and of the authority table (design §3, protocol B6, R5)."""
+"""Whose word counts: the fold is a pure function of what systems say and of the authority table (protocol B6, R5)."""
 
 from __future__ import annotations
 
@@ -151,7 +151,12 @@ def test_a_group_without_a_rule_belongs_to_nobody() -> None:
 # ------------------------------------------------------------------ rules by date
 @pytest.mark.parametrize(
     ("received", "winner"),
-    [(date(2025, 6, 30), "ward-a"), (date(2025, 7, 1), "portal"), (date(2020, 1, 1), "ward-a"), (date(2030, 1, 1), "portal")],
+    [
+        (date(2025, 6, 30), "ward-a"),
+        (date(2025, 7, 1), "portal"),
+        (date(2020, 1, 1), "ward-a"),
+        (date(2030, 1, 1), "portal"),
+    ],
 )
 def test_the_rule_is_the_one_of_the_records_own_date(received: date, winner: str) -> None:
     values = {"received_at": instant(received)}

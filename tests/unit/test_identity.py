@@ -77,7 +77,15 @@ DOSSIER = {"procedure_code": "1.001", "received_at": at(5), "submitted_at": at(4
         ({"received_at": None, "submitted_at": at(3)}, False),
         ({"received_at": at(5), "submitted_at": at(1)}, True),
     ],
-    ids=["silent", "same day", "other procedure", "other day", "submission only", "other submission day", "reception decides"],
+    ids=[
+        "silent",
+        "same day",
+        "other procedure",
+        "other day",
+        "submission only",
+        "other submission day",
+        "reception decides",
+    ],
 )
 def test_dossiers_link_on_procedure_and_reception_day(other: dict[str, Any], may_link: bool) -> None:  # noqa: FBT001
     assert agree("dossier", DOSSIER, other) is may_link

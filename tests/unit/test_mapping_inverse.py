@@ -22,7 +22,7 @@ TEXT = Column("text", "b", "text")
 FIRST, LAST = date(1800, 1, 1), date(2200, 12, 31)
 # Vietnam has kept one offset since 1975; before that some local times came twice.
 SECONDS = st.integers(to_micros(datetime(1976, 1, 1, tzinfo=UTC)) // 10**6, to_micros(datetime(2199, 1, 1, tzinfo=UTC)) // 10**6)
-WORDS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 DAYS = st.integers(FIRST.toordinal() - EPOCH_DAY, LAST.toordinal() - EPOCH_DAY)
 
 
@@ -44,7 +44,11 @@ VALUES: dict[str, tuple[str, str, st.SearchStrategy[Any]]] = {
     "vietnamese_name": ("dossier", "applicant_name", WORDS.map(_spaced).filter(lambda w: w and w == _spaced(w))),
     "integer": ("dossier", "fee_total", st.integers(-(2**63), 2**63 - 1)),
     "boolean": ("dossier_component", "digitised", st.booleans()),
-    "instant": ("dossier", "finished_at", SECONDS.flatmap(lambda s: st.integers(0, 999_999).map(lambda us: s * 10**6 + us))),
+    "instant": (
+        "dossier",
+        "finished_at",
+        SECONDS.flatmap(lambda s: st.integers(0, 999_999).map(lambda us: s * 10**6 + us)),
+    ),
     "datetime_compact": ("dossier", "finished_at", SECONDS.map(lambda s: s * 10**6)),
     "datetime_text": ("dossier", "finished_at", SECONDS.map(lambda s: s * 10**6)),
     "date": ("dossier_component", "valid_until", DAYS),
@@ -61,9 +65,7 @@ VALUES: dict[str, tuple[str, str, st.SearchStrategy[Any]]] = {
 
 def mapper(entity: str, spec: dict[str, Any], name: str, column: Column = TEXT) -> Mapper:
     """A mapper of one field that is kept in one column."""
-    profile = Profile.model_validate(
-        {"profile": "p", "entities": {entity: {"table": "t", "key": "k", "fields": {name: {"column": "c", **spec}}}}}
-    )
+    profile = Profile.model_validate({"profile": "p", "entities": {entity: {"table": "t", "key": "k", "fields": {name: {"column": "c", **spec}}}}})
     return Mapper(Layout(entity, profile, profile.entities[entity], {"t": {"k": TEXT, "c": column}}))
 
 
@@ -161,6 +163,9 @@ def test_a_single_key_is_its_text(key: str) -> None:
     assert split_key(join_key([key]), 1) == (key,)
 
 
-@given(st.lists(st.text("a|\\", max_size=4), min_size=2, max_size=2), st.lists(st.text("a|\\", max_size=4), min_size=2, max_size=2))
+@given(
+    st.lists(st.text("a|\\", max_size=4), min_size=2, max_size=2),
+    st.lists(st.text("a|\\", max_size=4), min_size=2, max_size=2),
+)
 def test_different_keys_are_different_texts(one: list[str], other: list[str]) -> None:
     assert (join_key(one) == join_key(other)) == (one == other)
