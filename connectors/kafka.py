@@ -11,7 +11,13 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from kafka.errors import (
+    InvalidRecordError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    TopicAlreadyExistsError,
+)
 
 from connectors.errors import ConfigError, FatalError, TransientError
 
@@ -57,6 +63,8 @@ def errors_translated() -> Iterator[None]:
         raise FatalError(
             "the stored position is no longer in the topic: its data was deleted before it was read; reload the affected systems"
         ) from None
+    except (InvalidRecordError, MessageSizeTooLargeError) as error:
+        raise FatalError(f"the Kafka brokers refuse a message ({type(error).__name__}); nothing was passed over") from None
     except (KafkaError, OSError) as error:
         raise BrokerUnavailable(f"the Kafka brokers do not answer ({type(error).__name__}); nothing was lost") from None
 

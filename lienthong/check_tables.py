@@ -266,7 +266,7 @@ def _needs(against: Against, place: tuple[str, str], table: Table, filled: set[s
     if empty:
         example = ", ".join(f"{column}: …" for column in empty[:5])
         message = f"{name} needs a value in {listed(empty)}, which a new row of ours would not have"
-        hint = f"map a field to it, or add insert: {{{example}}}"
+        hint = f"map a field to it, or add insert: {{{example}}}, or write: false if nothing is to be delivered there"
         yield against.problem(path, "CHK-INSERT", message, hint)
     fixed = [column for column in filled if column in table.columns and table.columns[column].is_generated]
     if fixed:

@@ -41,6 +41,8 @@ def _asked(item: Item, folded: Golden) -> list[tuple[str, Any, Any, str | None]]
     out = []
     for name in frames.names_of(entry.entity, entry.edited):
         owner = folded.who.get(schemas.field(entry.entity, name).group, entry.system if not folded.who else None)
+        if name in item.before and item.before[name] == item.values.get(name):
+            continue  # it has said so before: no new edit
         if owner != entry.system and item.values.get(name) != folded.values.get(name):
             out.append((name, item.values.get(name), folded.values.get(name), owner))
     return out

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from hashlib import blake2b
 from typing import Any
 
 import orjson
 
-from connectors.postgres import Cursor, rows
+from connectors.postgres import Connection, Cursor, rows, transaction
 from lienthong import frames, hub
 from lienthong.authority import Authority, Golden, Said, fold
 from lienthong.hub import Row
+from lienthong.settings import Settings
 
+logger = logging.getLogger(__name__)
+
+SLICE = 2000
 ROUTING = ("processing_agency_code", "processing_unit", "receiving_agency_code")
 
 
@@ -72,6 +78,36 @@ def fold_again(cursor: Cursor, authority: Authority, records: Collection[int]) -
     hub.put_records(cursor, [row_of(record, row.entity, row.parent, folded, sole, row) for record, row, folded, sole in changed])
     hub.put_history(cursor, [history_of(record, row, folded, None) for record, row, folded, _ in changed if row.version])
     hub.note_changed(cursor, [(record, 0, None, 0) for record, *_ in changed])
+
+
+def follow_authority(connection: Connection, settings: Settings) -> int:
+    """When the authority table or the responsibilities changed since the last start, fold every record again (R5); returns how many."""
+    parts = {f"{entity}.{group}": [rule.model_dump_json() for rule in rules] for entity, groups in settings.authority.items() for group, rules in groups.items()}
+    parts |= {name: [s.kind, *s.units, *s.agencies] for name, s in settings.systems.items()}
+    digest = blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtext('lienthong.authority'))")
+        stored = rows(cursor, "SELECT value FROM hub.setting WHERE name = 'authority'")
+    try:
+        folded = 0 if not stored or stored[0][0] == digest else _fold_all(connection, Authority(settings))
+        with transaction(connection) as cursor:
+            cursor.execute("INSERT INTO hub.setting VALUES ('authority', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value", [digest])
+    finally:
+        with transaction(connection) as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(hashtext('lienthong.authority'))")
+    return folded
+
+
+def _fold_all(connection: Connection, authority: Authority) -> int:
+    last, count = 0, 0
+    while True:
+        with transaction(connection) as cursor:
+            found = [r for (r,) in rows(cursor, "SELECT record FROM hub.record WHERE record > %s ORDER BY record LIMIT %s", [last, SLICE])]
+            if not found:
+                return count
+            fold_again(cursor, authority, found)
+        last, count = found[-1], count + len(found)
+        logger.info("folding again under the new authority", extra={"action": "fold_again", "records": count})
 
 
 def _fold_one(authority: Authority, row: Row, said: list[Said], routing: Mapping[int, Mapping[str, Any]]) -> tuple[Golden, str | None]:

@@ -28,11 +28,11 @@ CREATE TEMP TABLE IF NOT EXISTS b_record (record bigint, entity text, parent big
 """
 
 CONTRIBUTION = (
-    "system", "entity", "local_key", "record", "epoch", "version", "op", "delivered", "mask", "nulls", "body", "claim", "parent_key", "at",
+    "system", "entity", "local_key", "record", "epoch", "version", "op", "delivered", "mask", "nulls", "body", "claim", "parent_key", "at", "seen",
 )
 RECORD = ("record", "entity", "parent", "deleted", "sole", "version", "body", "who")
 _EXISTING = """
-SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered
+SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered, c.seen
 FROM b_key k JOIN hub.contribution c ON (c.system, c.entity, c.local_key) = (k.system, k.entity, k.local_key)
 """
 _UPSERT_CONTRIBUTIONS = f"""
@@ -40,7 +40,8 @@ INSERT INTO hub.contribution AS c ({", ".join(CONTRIBUTION)})
 SELECT {", ".join(CONTRIBUTION)} FROM b_contribution ORDER BY system, entity, local_key
 ON CONFLICT (system, entity, local_key) DO UPDATE SET
   record = excluded.record, epoch = excluded.epoch, version = excluded.version, op = excluded.op, delivered = excluded.delivered,
-  mask = excluded.mask, nulls = excluded.nulls, body = excluded.body, claim = excluded.claim, parent_key = excluded.parent_key, at = excluded.at
+  mask = excluded.mask, nulls = excluded.nulls, body = excluded.body, claim = excluded.claim, parent_key = excluded.parent_key, at = excluded.at,
+  seen = excluded.seen
 WHERE (c.epoch, c.version) < (excluded.epoch, excluded.version)
 """
 _LOCK = """
@@ -70,6 +71,7 @@ class Known:
     mask: int
     claim: str | None
     delivered: bool
+    seen: int | None
 
 
 @dataclass(slots=True)
@@ -171,6 +173,19 @@ def existing(cursor: Cursor, keys: Sequence[tuple[str, str, str]]) -> dict[tuple
     cursor.execute("DELETE FROM b_key")
     copy_rows(cursor, "b_key", ("n", "system", "entity", "local_key"), [(n, *key) for n, key in enumerate(keys)])
     return {keys[n]: Known(*found) for n, *found in rows(cursor, _EXISTING)}
+
+
+def bodies(cursor: Cursor, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], tuple[int, int, bytes]]:
+    """Mask, nulls and body of some contributions."""
+    if not keys:
+        return {}
+    found = rows(
+        cursor,
+        """SELECT c.system, c.entity, c.local_key, c.mask, c.nulls, c.body FROM hub.contribution c
+           JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k(system, entity, local_key) USING (system, entity, local_key) WHERE c.op = 's'""",
+        [list(column) for column in zip(*keys, strict=True)],
+    )
+    return {(system, entity, key): (mask, nulls, bytes(body)) for system, entity, key, mask, nulls, body in found}
 
 
 def claim(cursor: Cursor, wanted: Mapping[str, int]) -> dict[str, int]:

@@ -110,8 +110,8 @@ class Mapper:
         return self._columns
 
     # ------------------------------------------------------------ reading
-    def read(self, raws: Sequence[Any]) -> dict[str, Any] | Refusal:
-        """The unified values of one row, or why it is refused."""
+    def read(self, raws: Sequence[Any], *, complete: bool = True) -> dict[str, Any] | Refusal:
+        """The unified values of one row, or why it is refused; a row that we delivered need not be complete."""
         values: dict[str, Any] = dict(self._constants)
         name = ""
         try:
@@ -119,9 +119,9 @@ class Mapper:
                 raw = raws[position]
                 values[name] = raw if raw is None or read is None else read(raw)
             for name in self.required:
-                if values.get(name) is None:
+                if complete and values.get(name) is None:
                     return Refusal(name, "missing", "a mandatory field has no value")
-            if self._status and values["status"] not in STATUSES:
+            if self._status and values["status"] not in STATUSES and (complete or values["status"] is not None):
                 return Refusal("status", "unmapped_word", "a status outside 1 to 10: map it with `values` in the profile")
             for name, on in self._units:
                 self._resolve(values, name, on)

@@ -32,6 +32,7 @@ class Item:
     entry: Entry
     known: Known | None
     values: dict[str, Any]
+    before: dict[str, Any] = field(default_factory=dict)  # what the system said itself up to now, of a row that we write to
     claim: str | None = None
     record: int = 0
     parent: int | None = None
@@ -119,6 +120,7 @@ class Merger:
             known = self._known(cursor, latest, batch.notes)
             self._complete_sets(cursor, batch, latest, known)
             batch.items = self._items(latest, known, batch)
+            self._own_words(cursor, batch.items)
             self._identify(cursor, batch, known)
             self._store(cursor, batch)
             parked.from_batch(cursor, batch)
@@ -170,8 +172,17 @@ class Merger:
                 batch.notes.append(parked.unreadable(entry, error))
                 batch.counts[entry.system, entry.entity, "captured"] -= 1
                 continue
-            items.append(Item(entry, had, _own_values(entry, had, values) if entry.edited is not None else values))
+            items.append(Item(entry, had, values))
         return items
+
+    def _own_words(self, cursor: Cursor, items: Sequence[Item]) -> None:
+        """Of rows that we have written to, only what their system says itself goes on."""
+        ours = [item for item in items if item.entry.edited is not None]
+        before = hub.bodies(cursor, [item.key for item in ours if item.known is not None and item.known.mask])
+        for item in ours:
+            if item.key in before:
+                item.before = frames.decode_body(item.entry.entity, *before[item.key])
+            item.values = _own_values(item)
 
     # ------------------------------------------------------------ identity
     def _identify(self, cursor: Cursor, batch: Batch, known: dict[Key, Known]) -> None:
@@ -309,12 +320,23 @@ class Merger:
         return folded, next(iter(systems)) if len(systems) == 1 else None
 
 
-def _own_values(entry: Entry, had: Known | None, values: dict[str, Any]) -> dict[str, Any]:
-    """What the system says itself: fields it edited, and fields it has spoken about before. A merely delivered value is no word of its own (B4)."""
-    spoken = had.mask if had is not None and had.op == "s" else 0
-    keep = entry.mask & ((entry.edited or 0) | spoken)
+def _own_values(item: Item) -> dict[str, Any]:
+    """What the system says itself: fields it edited, and fields it has spoken about before (B4).
+
+    A merely delivered value is no word of its own: where a field equals the base that a newer write of ours left, what the system
+    said before stands. Without such a write the system itself has gone back to that value.
+    """
+    entry, had, before = item.entry, item.known, item.before
+    edited = entry.edited or 0
+    written_again = entry.seen is not None and had is not None and (had.seen is None or entry.seen > had.seen)
     bits = {f.name: 1 << f.index for f in schemas.fields(entry.entity)}
-    own = {name: value for name, value in values.items() if keep & bits[name]}
+    own = {}
+    for name, value in item.values.items():
+        if edited & bits[name]:
+            own[name] = value
+        elif name in before:
+            own[name] = before[name] if written_again else value
+    keep = sum(bits[name] for name in own)
     entry.mask = keep
     entry.nulls, entry.body = frames.encode_body(entry.entity, own, bits, keep)
     return own
@@ -333,7 +355,7 @@ def _parent_entity(_entity: str) -> str:
 
 
 def _promise(key: Key, record: int) -> tuple[Any, ...]:
-    return (*key, record, 0, 0, "p", False, 0, 0, b"", None, None, 0)
+    return (*key, record, 0, 0, "p", False, 0, 0, b"", None, None, 0, None)
 
 
 def _contribution(item: Item) -> tuple[Any, ...]:
@@ -342,6 +364,7 @@ def _contribution(item: Item) -> tuple[Any, ...]:
     return (
         entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, "s" if entry.op == STATE else "d", delivered,
         entry.mask, entry.nulls, entry.body, item.claim, entry.parent, entry.at,
+        entry.seen if entry.seen is not None or item.known is None else item.known.seen,
     )
 
 

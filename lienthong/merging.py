@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from connectors.kafka import Consumer, Message
 from connectors.postgres import Connection, transaction
-from lienthong import frames, hub
+from lienthong import frames, golden, hub
 from lienthong.errors import FencedError, TransientError
 from lienthong.merge import Batch, Merger
 from lienthong.settings import Settings
@@ -26,6 +26,7 @@ class MergeLine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.connection: Connection = hub.open_hub(settings.hub.dsn, "merge")
+        golden.follow_authority(self.connection, settings)
         self.merger = Merger(settings, self.connection)
         self._positions: dict[tuple[str, int], int | None] = {}
         self._seen: dict[tuple[str, int], int] = {}

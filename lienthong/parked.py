@@ -43,7 +43,8 @@ def from_batch(cursor: Cursor, batch: Batch) -> None:
     for message, why in batch.damaged:
         text = f"a frame that cannot be opened: {why}; reload the system it came from, or replay the parked bytes"
         cursor.execute(
-            _PUT, ["?", "?", None, "damaged", None, "damaged", text, message.topic, message.partition, message.offset, None, message.value]
+            _PUT, ["?", "?", None, "damaged", None, "damaged", text, message.topic, message.partition, message.offset, None,
+                   Vault(None).seal(message.value or b"")]
         )
         batch.counts["?", "?", "damaged"] += 1
 

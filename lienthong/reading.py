@@ -22,7 +22,7 @@ from lienthong.vault import Vault
 
 Note = tuple[str, str | None, dict[str, Any]]  # kind, root key, content
 
-_HEAD = 6  # local key, parent key, deleted, applied record, inserted by us, edited fields
+_HEAD = 7  # local key, parent key, deleted, applied record, inserted by us, edited fields, version of our last write
 KEY_CHARACTERS_MAX = 4000
 REFUSED_AT_ONCE = 50
 _SAME_TEXT = {"int2", "int4", "int8", "text", "varchar", "uuid", "name"}  # types whose text is the same wherever it is made
@@ -115,6 +115,8 @@ class EntityReading:
         columns = self.layout.types[self.layout.mapping.table]
         self._key_types = [columns[c].declared for c in self.layout.mapping.key]
         self._by_keys = self._build_by_keys().as_string(cursor)
+        written = set(self.layout.writable())
+        self._never_written = [name for name in self.mapper.selected if name not in written]  # so never an echo of ours
         self._as_bytes = is_bytes(cursor)
         self._same_text = all(columns[c].base in _SAME_TEXT or columns[c].kind == "e" for c in self.layout.mapping.key)
         self._key_text = self._build_key_text().as_string(cursor)
@@ -125,10 +127,10 @@ class EntityReading:
         head = [layout.local_key, layout.parent_key, layout.deleted]
         source = layout.source
         if self.has_applied:
-            head += [sql.SQL("a.record"), sql.SQL("a.inserted"), sql.SQL(_EDITED)]
+            head += [sql.SQL("a.record"), sql.SQL("a.inserted"), sql.SQL(_EDITED), sql.SQL("a.version")]
             source = sql.SQL(_APPLIED).format(source, sql.Literal(self.entity), layout.local_key, layout.current())
         else:
-            head += [sql.SQL("NULL::bigint"), sql.SQL("false"), sql.SQL("NULL::text[]")]
+            head += [sql.SQL("NULL::bigint"), sql.SQL("false"), sql.SQL("NULL::text[]"), sql.SQL("NULL::bigint")]
         values = [layout.value(name) for name in self.mapper.selected]
         return sql.SQL("SELECT {} FROM {} WHERE {} AND ").format(sql.SQL(", ").join([*head, *values]), source, layout.constants)
 
@@ -246,11 +248,13 @@ class EntityReading:
             if row[2]:
                 output.add(entity, root, 0, _gone(key, parent, row[3], row[4]))
                 continue
-            values = read(row[_HEAD:])
+            values = read(row[_HEAD:], complete=row[5] is None)
             if isinstance(values, Refusal):
                 output.refuse(entity, root, self._refused(key, values, self._named(row)))
                 continue
             edited = None if row[5] is None else sum(bits[name] for name in row[5] if name in bits)
+            if edited is not None:
+                edited |= sum(bits[name] for name in self._never_written if values[name] is not None)
             if edited:
                 edited |= self._derived(edited)
             try:
@@ -264,7 +268,7 @@ class EntityReading:
                 output.refuse(entity, root, self._refused(key, refusal, self._named(row)))
                 continue
             packed = frames.pack_entry(
-                STATE, key, parent=parent, record=row[3], delivered=bool(row[4]), edited=edited, nulls=nulls, body=body
+                STATE, key, parent=parent, record=row[3], delivered=bool(row[4]), edited=edited, nulls=nulls, body=body, seen=row[6]
             )
             output.add(entity, root, mask, packed)
         return seen

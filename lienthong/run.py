@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from connectors.kafka import Admin
 from lienthong import hub, merging, route
 from lienthong.apply import run as apply_run
 from lienthong.capture import run as capture_run
@@ -22,8 +23,6 @@ from lienthong.errors import FencedError, TransientError
 from lienthong.frames import TOPIC
 from lienthong.settings import Settings
 from lienthong.vault import Vault
-
-from connectors.kafka import Admin
 
 logger = logging.getLogger(__name__)
 

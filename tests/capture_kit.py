@@ -309,7 +309,9 @@ class Site:
     def assert_same(self) -> None:
         """The hub holds exactly what the source does."""
         expected, held = self.truth(), self.in_hub()
-        assert {key: {name: values[name] for name in FIELDS} for key, values in held.items()} == expected
+        found = {key: {name: values[name] for name in FIELDS} for key, values in held.items()}
+        wrong = {key: (found.get(key), expected.get(key)) for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)}
+        assert wrong == {}
 
     def state(self) -> dict[str, Any]:
         """The source's row in the hub."""

@@ -21,11 +21,10 @@ Document = dict[str, Any]
 _REMEMBER = """
 INSERT INTO lienthong.applied AS a (entity, record, local_key, epoch, version, base, state, inserted, parent)
 SELECT d.entity, d.record, d.local_key, d.epoch, d.version,
-       coalesce(CASE WHEN d.keep THEN k.base END, '{{}}'::jsonb) || (n.doc - d.unwritten), 'applied', d.inserted, d.parent
+       n.doc - d.unwritten, 'applied', d.inserted, d.parent
 FROM jsonb_to_recordset(%s) AS d(entity text, record bigint, local_key text, epoch bigint, version bigint, inserted boolean, parent bigint,
-       keep boolean, unwritten text[], {keys})
+       unwritten text[], {keys})
 JOIN LATERAL (SELECT {current} AS doc FROM {source} WHERE {match} LIMIT 1) n ON true
-LEFT JOIN lienthong.applied k ON k.entity = d.entity AND k.record = d.record
 ORDER BY d.entity, d.record
 ON CONFLICT (entity, record) DO UPDATE SET local_key = excluded.local_key, epoch = excluded.epoch, version = excluded.version,
   base = excluded.base, state = excluded.state, inserted = excluded.inserted, parent = excluded.parent, body = NULL
@@ -196,7 +195,7 @@ class TargetEntity:
     def remember(self, cursor: Cursor, rows_: Sequence[Document]) -> None:
         """Store `applied` rows with the new base: the columns we wrote, read back after the target's own triggers had their say.
 
-        `unwritten` fields of a row keep their former base, where there is one (`keep`).
+        Fields we did not write have no base: what stands there is the target's own word.
         """
         documents = []
         for row in rows_:

@@ -220,7 +220,7 @@ class Target:
         for write in writes:
             written = target.fields if write.local_key not in before else target.written(write)
             row = _row(entity, write, "applied", "applied", None)
-            done.append(row | {"keep": write.base is not None, "unwritten": [n for n in target.fields if n not in written]})
+            done.append(row | {"unwritten": [n for n in target.fields if n not in written]})
         return done
 
     def _parents(self, cursor: Cursor, items: Sequence[Arrived]) -> dict[int, str]:

@@ -53,6 +53,15 @@ def _debug_first(words: list[str]) -> list[str]:
     return ["--debug", *(word for word in words if word != "--debug")] if "--debug" in words else words
 
 
+def _show(error: TyperException) -> None:
+    """Errors of usage know how to show the usage of their own command."""
+    show = getattr(error, "show", None)
+    if show is None:
+        err.print(error.format_message(), markup=False)
+    else:
+        show()
+
+
 def main() -> None:
     """Run a command; the exit code is one of `Exit`."""
     try:
@@ -61,7 +70,7 @@ def main() -> None:
         err.print("interrupted")
         code = Exit.INTERRUPTED
     except TyperException as error:
-        getattr(error, "show", lambda: err.print(error.format_message()))()  # usage errors show their own command's usage
+        _show(error)
         code = Exit.USAGE
     except LienThongError as error:
         heading = "the configuration is wrong; nothing was started\n" if isinstance(error, ConfigProblems) else f"{error.code}: "

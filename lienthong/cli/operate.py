@@ -127,7 +127,8 @@ def status(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> in
     else:
         _lines(document["lines"])
         if document["parked"]:
-            out.print(table("parked", ["system", "reason", "records", "oldest"], [[p["system"], p["reason"], p["records"], p["oldest"]] for p in document["parked"]]))
+            columns = ["system", "reason", "records", "oldest"]
+            out.print(table("parked", columns, [[p[column] for column in columns] for p in document["parked"]]))
             out.print("next: lienthong parked list", highlight=False)
     return Exit.FOUND_WRONG if wrong else Exit.FINE
 

@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS hub.contribution (
   claim text,
   parent_key text,
   at bigint NOT NULL DEFAULT 0,
+  seen bigint,            -- the version of our last write there, as the reading saw it
   PRIMARY KEY (system, entity, local_key)
 ) WITH (fillfactor = 85);
 CREATE INDEX IF NOT EXISTS contribution_record ON hub.contribution (record);

@@ -5,6 +5,8 @@ b: uuid keys, enum and domain types, the state as history rows, the applicant re
 c: codes and papers in a JSON document, status steps from row images.
 """
 
+# ruff: noqa: E501 - SQL reads best as it is
+
 from __future__ import annotations
 
 import re
@@ -140,6 +142,7 @@ entities:
     table: dossier
     key: id
     events: state
+    write: false
     fields:
       national_code: {column: data, path: [codes, national]}
       procedure_code: {column: data, path: [procedure, code]}

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,6 @@ class Case:
     field: str
     reason: str
     says: str
-    repair: dict[str, Any] = field(default_factory=dict)
 
 
 CASES = [
@@ -166,7 +165,6 @@ def test_check_names_everything_that_is_wrong_in_one_pass(service: City) -> None
     service.stack.postgres["gone"].stop()
     assert service.stack.kafka is not None
     service.stack.kafka.stop()
-    service.environment["WARD_LOCKED_DSN"], whole = service.environment["WARD_LOCKED_DSN"], service.environment["WARD_LOCKED_DSN"]
     begun = time.monotonic()
     done = service.cli("check")
     assert time.monotonic() - begun < 15
@@ -178,13 +176,13 @@ def test_check_names_everything_that_is_wrong_in_one_pass(service: City) -> None
     assert "dossier.summary: table ho_so has no column trich_yueu (did you mean trich_yeu?)" in said["ward-typo"]
     assert "SQL_ASCII" in said["ward-ascii"]
     assert "ward" not in said
-    assert whole.rpartition("@")[0].rpartition(":")[2] == PASSWORD  # it was there to be leaked
+    assert PASSWORD in service.environment["WARD_LOCKED_DSN"]  # it was there to be leaked
 
 
 def test_the_service_waits_for_brokers_that_are_down_at_its_start(service: City) -> None:
     process = service.run()
-    waits = [{}]
-    wait(lambda: bool(waits.__setitem__(slice(None), [e for e in service.events() if e.get("action") == "run_waits"]) or waits), 30)
+    wait(lambda: any(event.get("action") == "run_waits" for event in service.events()), 30, service.logs)
+    waits = [event for event in service.events() if event.get("action") == "run_waits"]
     assert "no Kafka broker can be reached" in waits[0]["message"]
     assert waits[0]["retry_seconds"] > 0
     assert process.poll() is None
@@ -220,7 +218,7 @@ def test_a_wrong_password_stops_one_line_and_says_what_to_do(service: City) -> N
     assert status.returncode == 1
     assert 'password authentication failed for user "lt_ward": correct the password' in status.stdout
     service.sql("ward", f"ALTER ROLE lt_ward PASSWORD '{PASSWORD}'")
-    put(service, "ward_locked_admin" if "WARD_LOCKED_ADMIN_DSN" in service.environment else "ward_locked", "unlocked")
+    put(service, "ward_locked", "unlocked")
     assert service.cli("load", "ward-locked").returncode == 0
     arrives(service, "unlocked")
 
@@ -324,12 +322,11 @@ def messages(service: City, topic: str) -> list[Message]:
     consumer = Consumer(service.stack.kafka.bootstrap, [topic], group=f"test-{topic}", stored=lambda _topic, _partition: None, client_id="test")
     found: list[Message] = []
     try:
-        wait(lambda: bool(consumer.assigned()) or bool(found.extend(consumer.poll(200))) or bool(found))
-        quiet = 0
-        while quiet < 5:
+        quiet, until = 0, time.monotonic() + 30
+        while quiet < 5 and time.monotonic() < until:
             more = consumer.poll(200)
             found += more
-            quiet = 0 if more else quiet + 1
+            quiet = 0 if more or not consumer.assigned() else quiet + 1
     finally:
         consumer.close()
     return found
@@ -338,10 +335,12 @@ def messages(service: City, topic: str) -> list[Message]:
 def send(service: City, topic: str, values: list[bytes]) -> None:
     assert service.stack.kafka is not None
     producer = Producer(service.stack.kafka.bootstrap, client_id="test")
-    for value in values:
-        producer.send(topic, value, partition=0)
-    producer.flush()
-    producer.close()
+    try:
+        for value in values:
+            producer.send(topic, value, key=b"test", partition=0)
+        producer.flush()
+    finally:
+        producer.close()
 
 
 def flipped(data: bytes, at: int) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.kafka import Message
 from connectors.postgres import connect, transaction
-from lienthong import frames, hub, route
+from lienthong import golden, frames, hub, route
 from lienthong.apply.target import Target
 from lienthong.capture.outbox import OutboxLine
 from lienthong.ddl import ddl_for
@@ -476,3 +476,16 @@ def test_a_dossier_handed_there_and_back_is_whole_again(city: City) -> None:
     city.sql("ward-a", "UPDATE ho_so SET trang_thai = 9")
     city.settle()
     assert city.at_portal()[0][1] == "done"
+
+
+def test_a_new_authority_table_folds_what_is_there_already(city: City) -> None:
+    city.submit()
+    city.settle()
+    city.sql("ward-a", "UPDATE ho_so SET trang_thai = 2")
+    city.settle()
+    assert golden.follow_authority(city.hub, city.settings) == 0  # the first start only remembers
+    changed = city.settings.model_dump()
+    changed["authority"]["dossier"]["processing"] = [{"order": ["portal", "kind:ward"], "basis": "a new decree"}]
+    assert golden.follow_authority(city.hub, Settings.model_validate(changed)) > 0
+    assert city.hub_sql("SELECT body->>'status' FROM hub.record WHERE entity = 'dossier'") == [("1",)]
+    assert golden.follow_authority(city.hub, Settings.model_validate(changed)) == 0

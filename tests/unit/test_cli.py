@@ -184,7 +184,10 @@ def test_each_kind_of_error_has_its_exit_code(
 
     monkeypatch.setattr("lienthong.status.lines", fail)
     assert call(monkeypatch, "lag") == code
-    assert "canary" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "canary" not in said
+    for report in re.findall(r"is in (\S+\.txt)", said):
+        Path(report).unlink()
 
 
 def test_a_defect_leaves_a_report_without_values(
