@@ -21,7 +21,7 @@ from lienthong.settings import Settings
 HUB_DATABASE = "hub"
 HUB_VIEW = Path(__file__).with_name("hub_view.sql")
 # The hop ends in the hub, so nothing behind it is started.
-HOP_ROLES = ("capture", "merge")
+HOP_ROLES = ("capture", "merge", "merge")
 FULL_ROLES = (*HOP_ROLES, "route", "apply")
 LOAD = "load"
 LOAD_WORKERS = 2
@@ -57,8 +57,8 @@ class Ours:
 
     def begin(self) -> None:
         """Start the service's processes and the initial load."""
-        for role in self._roles:
-            self._processes.start(role, "run", role)
+        for number, role in enumerate(self._roles):
+            self._processes.start(f"{role}.{number}", "run", role)
         self._processes.start(LOAD, "load", SOURCE, "--workers", str(LOAD_WORKERS))
 
     def check(self) -> None:
@@ -122,8 +122,11 @@ class Processes:
         return os.waitid(os.P_PID, self._running[name].pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def groups(self) -> dict[str, list[int]]:
-        """Each process as a group of its own."""
-        return {name: [process.pid] for name, process in self._running.items()}
+        """The processes of each role."""
+        groups: dict[str, list[int]] = {}
+        for name, process in self._running.items():
+            groups.setdefault(name.partition(".")[0], []).append(process.pid)
+        return groups
 
     def stop(self) -> None:
         """End them all."""

@@ -231,13 +231,14 @@ class Consumer:
         """The partitions this process reads now."""
         return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
 
-    def at_end(self, topic: str, partition: int) -> bool:
-        """Whether everything known to be in the partition has been handed out."""
-        tp = TopicPartition(topic, partition)
-        high = self._consumer.highwater(tp)
-        with errors_translated():
-            position = self._consumer.position(tp, timeout_ms=1000)
-        return high is not None and position is not None and position >= high
+    def drained(self) -> set[tuple[str, int]]:
+        """The partitions of which everything the brokers hold now was handed out; none when they do not answer."""
+        assigned = list(self._consumer.assignment())
+        try:
+            ends = self._consumer.end_offsets(assigned, timeout_ms=2000) if assigned else {}
+            return {(tp.topic, tp.partition) for tp, end in ends.items() if (self._consumer.position(tp, timeout_ms=1000) or 0) >= end}
+        except (KafkaError, OSError):
+            return set()
 
     def pause(self, topic: str, partition: int) -> None:
         """Fetch no more of a partition until `resume`."""

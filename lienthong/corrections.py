@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import schemas
 from connectors.postgres import Cursor
 from lienthong import frames, hub
 from lienthong.authority import RECORD, Golden
+from lienthong.batch import Item
 from lienthong.frames import DELETE
-
-if TYPE_CHECKING:
-    from lienthong.merge import Item
 
 
 def keep(

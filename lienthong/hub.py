@@ -12,7 +12,19 @@ from typing import Any
 
 import orjson
 
-from connectors.postgres import connect, Connection, copy_rows, Cursor, DataRefused, errors_translated, LoginRefused, one, rows, transaction, Unreachable
+from connectors.postgres import (
+    Connection,
+    Cursor,
+    DataRefused,
+    LoginRefused,
+    Unreachable,
+    connect,
+    copy_rows,
+    errors_translated,
+    one,
+    rows,
+    transaction,
+)
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
@@ -23,7 +35,8 @@ CREATE TEMP TABLE IF NOT EXISTS b_key (n int, system text, entity text, local_ke
 CREATE TEMP TABLE IF NOT EXISTS b_claim (claim text, record bigint) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS b_lock (record bigint) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS b_contribution (LIKE hub.contribution) ON COMMIT DELETE ROWS;
-CREATE TEMP TABLE IF NOT EXISTS b_record (record bigint, entity text, parent bigint, deleted boolean, sole text, version bigint, body jsonb, who jsonb)
+CREATE TEMP TABLE IF NOT EXISTS b_record
+  (record bigint, entity text, parent bigint, deleted boolean, sole text, version bigint, body jsonb, who jsonb)
   ON COMMIT DELETE ROWS;
 """
 
@@ -43,7 +56,7 @@ ON CONFLICT (system, entity, local_key) DO UPDATE SET
   mask = excluded.mask, nulls = excluded.nulls, body = excluded.body, claim = excluded.claim, parent_key = excluded.parent_key, at = excluded.at,
   seen = excluded.seen
 WHERE (c.epoch, c.version) < (excluded.epoch, excluded.version)
-"""
+"""  # noqa: S608 - column names of our own
 _LOCK = """
 SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.version, r.body::text, r.who::text
 FROM b_lock b JOIN hub.record r ON r.record = b.record ORDER BY r.record FOR UPDATE OF r
@@ -51,7 +64,7 @@ FROM b_lock b JOIN hub.record r ON r.record = b.record ORDER BY r.record FOR UPD
 _OF_RECORDS = f"""
 SELECT {", ".join("c.op::text" if name == "op" else f"c.{name}" for name in CONTRIBUTION)}
 FROM b_lock b JOIN hub.contribution c ON c.record = b.record WHERE c.op <> 'p'
-"""
+"""  # noqa: S608 - column names of our own
 _UPSERT_RECORDS = """
 INSERT INTO hub.record AS r (record, entity, parent, deleted, sole, version, body, who)
 SELECT record, entity, parent, deleted, sole, version, body, who FROM b_record ORDER BY record

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from connectors.postgres import Cursor, rows
 from lienthong import hub
+from lienthong.batch import Batch, Item
 from lienthong.hub import Row
-
-if TYPE_CHECKING:
-    from lienthong.merge import Batch, Item
 
 Agree = Callable[[str, Mapping[str, Any], Mapping[str, Any]], bool]
 

@@ -32,8 +32,9 @@ from lienthong.capture import state
 from lienthong.capture.line import open_source
 from lienthong.capture.run import line_for
 from lienthong.errors import ConfigError, LienThongError
+from lienthong.keys import split_key
 from lienthong.layout import identifier
-from lienthong.reading import EntityReading, Output, SourceReadings, split_key
+from lienthong.reading import EntityReading, Output, SourceReadings
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 

@@ -5,10 +5,9 @@ Order: offsets → identifiers → lock the records → contributions → in a n
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 import schemas
 from connectors.avro import DamagedError
@@ -16,89 +15,12 @@ from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, rows, transaction
 from lienthong import corrections, frames, golden, hub, links, parked, steps
 from lienthong.authority import Authority, Golden, Said, fold
+from lienthong.batch import Batch, Item, Key, newest, read_messages
 from lienthong.errors import TransientError
 from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.hub import Known, Row
 from lienthong.identity import agree, claim_of
 from lienthong.settings import Settings
-
-Key = tuple[str, str, str]
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One entry on its way through the merge."""
-
-    entry: Entry
-    known: Known | None
-    values: dict[str, Any]
-    before: dict[str, Any] = field(default_factory=dict)  # what the system said itself up to now, of a row that we write to
-    claim: str | None = None
-    record: int = 0
-    parent: int | None = None
-    fresh: bool = False
-
-    @property
-    def key(self) -> Key:
-        """System, entity, local key."""
-        return self.entry.system, self.entry.entity, self.entry.key
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one transaction works on."""
-
-    items: list[Item] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    damaged: list[tuple[Message, str]] = field(default_factory=list)
-    through: dict[tuple[str, int], int] = field(default_factory=dict)
-    again: set[int] = field(default_factory=set)  # records to fold again, though nothing came for them
-
-
-def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
-    """Open the frames; what cannot be opened is kept as bytes with its position."""
-    batch = Batch()
-    entries: list[Entry] = []
-    for message in messages:
-        try:
-            header, packed = frames.open_frame(message.value or b"")
-            _check_model(header)
-            if header.kind == "records":
-                entries += frames.unpack_entries(header, packed)
-            else:
-                batch.notes += frames.unpack_notes(header, packed)
-            batch.through[header.system, message.partition] = header.at
-        except (DamagedError, KeyError, ValueError) as error:
-            batch.damaged.append((message, str(error) if isinstance(error, DamagedError) else type(error).__name__))
-    return entries, batch
-
-
-def _check_model(header: frames.Header) -> None:
-    """Raises `DamagedError` for what a newer version of the service may send and this one cannot read."""
-    known = header.kind in get_args(frames.Kind)
-    if header.kind == "records":
-        known = header.entity in schemas.ENTITIES and not header.mask >> len(schemas.fields(header.entity))
-    if not known:
-        raise DamagedError("a kind, entity or field that this version does not know")
-
-
-def newest(entries: Iterable[Entry], counts: Counter[tuple[str, str, str]]) -> dict[Key, Entry]:
-    """The newest entry of each source record; the others are counted, never lost from the sum."""
-    latest: dict[Key, Entry] = {}
-    for entry in entries:
-        counts[entry.system, entry.entity, "captured"] += 1
-        key = (entry.system, entry.entity, entry.key)
-        held = latest.get(key)
-        if held is None:
-            latest[key] = entry
-            continue
-        older = (entry.epoch, entry.version) < (held.epoch, held.version)
-        same = (entry.epoch, entry.version) == (held.epoch, held.version)
-        counts[entry.system, entry.entity, "duplicate" if same else "older"] += 1
-        if not older and not same:
-            latest[key] = entry
-    return latest
 
 
 class Merger:
@@ -286,9 +208,12 @@ class Merger:
         """The stored contributions of the records that have more of them than this batch brings."""
         wanted = []
         for record, items in by_record.items():
-            systems = {item.entry.system for item in items}
             before = old.get(record)
-            if before is not None and not (before.sole is not None and systems == {before.sole} and len(items) == 1) or before is None and not all(item.fresh for item in items):
+            if before is None:
+                is_whole = all(item.fresh for item in items)
+            else:
+                is_whole = before.sole is not None and [item.entry.system for item in items] == [before.sole]
+            if not is_whole:
                 wanted.append(record)
         return golden.said_of(cursor, wanted) if wanted else {}
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from connectors.kafka import Consumer, Message
 from connectors.postgres import Connection, transaction
 from lienthong import frames, golden, hub
+from lienthong.batch import Batch
 from lienthong.errors import FencedError, TransientError
-from lienthong.merge import Batch, Merger
+from lienthong.merge import Merger
 from lienthong.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,10 @@ class MergeLine:
             return
         self._beat_at = time.monotonic()
         now = int(time.time() * 1_000_000)
+        drained = self.consumer.drained()
         with transaction(self.connection) as cursor:
             for topic, partition in self.consumer.assigned():
-                through = now if self.consumer.at_end(topic, partition) else self._oldest(partition)
+                through = now if (topic, partition) in drained else self._oldest(partition)
                 hub.beat(cursor, "*", "merge", partition, through)
 
     def _oldest(self, partition: int) -> int:

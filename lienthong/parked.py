@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
+from lienthong.batch import Batch
 from lienthong.errors import ConfigError, FatalError, RecordError, TransientError
 from lienthong.frames import Entry, Header, Note, partition_of
 from lienthong.settings import Settings
 from lienthong.vault import Vault
-
-if TYPE_CHECKING:
-    from lienthong.merge import Batch
 
 _PUT = """
 INSERT INTO hub.parked (system, entity, local_key, kind, field, reason, message, topic, partition, "offset", version, payload)

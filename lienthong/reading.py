@@ -15,6 +15,7 @@ from connectors.postgres import Cursor, DataRefused, errors_translated, is_bytes
 from lienthong import frames
 from lienthong.errors import ConfigError
 from lienthong.frames import DELETE, STATE, FrameBuilder, Header, Kind
+from lienthong.keys import join_key
 from lienthong.layout import TEXT_CHARACTERS_MAX, Layout, identifier
 from lienthong.mapping import Mapper, Refusal
 from lienthong.settings import Profile
@@ -232,7 +233,7 @@ class EntityReading:
 
     # ------------------------------------------------------------ packing
     def _pack(self, found: Iterable[Sequence[Any]], output: Output) -> dict[str, str | None]:
-        read, bits, mask, entity = self.mapper.read, self.bits, self.mapper.mask, self.entity
+        entity, mask, make = self.entity, self.mapper.mask, self._entry
         seen: dict[str, str | None] = {}
         for row in found:
             key, parent = row[0], row[1]
@@ -240,38 +241,39 @@ class EntityReading:
                 continue
             seen[key] = parent
             root = parent if parent is not None else key
-            if self._as_bytes or len(key) > KEY_CHARACTERS_MAX:
-                refusal = self._unfit_text(row)
-                if refusal is not None:
-                    output.refuse(entity, shown(root), self._refused(shown(key), refusal, self._named(row)))
-                    continue
-            if row[2]:
-                output.add(entity, root, 0, _gone(key, parent, row[3], row[4]))
-                continue
-            values = read(row[_HEAD:], complete=row[5] is None)
-            if isinstance(values, Refusal):
-                output.refuse(entity, root, self._refused(key, values, self._named(row)))
-                continue
-            edited = None if row[5] is None else sum(bits[name] for name in row[5] if name in bits)
-            if edited is not None:
-                edited |= sum(bits[name] for name in self._never_written if values[name] is not None)
-            if edited:
-                edited |= self._derived(edited)
-            try:
-                nulls, body = frames.encode_body(entity, values, bits, mask)
-            except UnfitError as error:
-                refusal = Refusal(error.field or "", "unfit", str(error))
-                output.refuse(entity, root, self._refused(key, refusal, self._named(row)))
-                continue
-            if len(body) > frames.ENTRY_BYTES_MAX:
-                refusal = Refusal("", "too_large", f"{len(body):,} bytes in all fields together where at most {frames.ENTRY_BYTES_MAX:,} are carried")
-                output.refuse(entity, root, self._refused(key, refusal, self._named(row)))
-                continue
-            packed = frames.pack_entry(
-                STATE, key, parent=parent, record=row[3], delivered=bool(row[4]), edited=edited, nulls=nulls, body=body, seen=row[6]
-            )
-            output.add(entity, root, mask, packed)
+            made = make(row)
+            if isinstance(made, Refusal):
+                output.refuse(entity, shown(root), self._refused(shown(key), made, self._named(row)))
+            else:
+                output.add(entity, root, 0 if row[2] else mask, made)
         return seen
+
+    def _entry(self, row: Sequence[Any]) -> bytes | Refusal:
+        """One row as a packed contribution, or why it is none."""
+        key, parent, gone, record, delivered = row[:5]
+        if (self._as_bytes or len(key) > KEY_CHARACTERS_MAX) and (unfit := self._unfit_text(row)) is not None:
+            return unfit
+        if gone:
+            return _gone(key, parent, record, delivered=delivered)
+        values = self.mapper.read(row[_HEAD:], complete=row[5] is None)
+        if isinstance(values, Refusal):
+            return values
+        try:
+            nulls, body = frames.encode_body(self.entity, values, self.bits, self.mapper.mask)
+        except UnfitError as error:
+            return Refusal(error.field or "", "unfit", str(error))
+        if len(body) > frames.ENTRY_BYTES_MAX:
+            return Refusal("", "too_large", f"{len(body):,} bytes in all fields together where at most {frames.ENTRY_BYTES_MAX:,} are carried")
+        edited = None if row[5] is None else self._edited(row[5], values)
+        return frames.pack_entry(
+            STATE, key, parent=parent, record=record, delivered=bool(delivered), edited=edited, nulls=nulls, body=body, seen=row[6]
+        )
+
+    def _edited(self, names: Iterable[str], values: Mapping[str, Any]) -> int:
+        """The mask of the fields that differ from our last write."""
+        edited = sum(self.bits[name] for name in names if name in self.bits)
+        edited |= sum(self.bits[name] for name in self._never_written if values[name] is not None)
+        return edited | self._derived(edited) if edited else edited
 
     def _derived(self, edited: int) -> int:
         """An edited unit code edits the unit derived from it."""
@@ -306,7 +308,7 @@ class EntityReading:
         ours = self._taken_by_us(cursor, missing)
         for key in missing:
             if key not in ours:
-                output.add(self.entity, key, 0, _gone(key, None, None, False))
+                output.add(self.entity, key, 0, _gone(key, None, None, delivered=False))
 
     def _taken_by_us(self, cursor: Cursor, keys: Sequence[str]) -> set[str]:
         if not self.has_applied or not keys:
@@ -332,7 +334,7 @@ _EDITED = """CASE WHEN a.base IS NULL THEN NULL WHEN a.base @> now.doc THEN '{}'
 ELSE ARRAY(SELECT n.key FROM jsonb_each(now.doc) n WHERE n.value IS DISTINCT FROM a.base -> n.key) END"""
 
 
-def _gone(key: str, parent: str | None, record: int | None, delivered: bool) -> bytes:  # noqa: FBT001
+def _gone(key: str, parent: str | None, record: int | None, *, delivered: bool) -> bytes:
     return frames.pack_entry(DELETE, key, parent=parent, record=record, delivered=delivered, edited=None, nulls=0, body=b"")
 
 
@@ -353,31 +355,6 @@ def shown(text: str) -> str:
 
 def _columns(keys: Sequence[tuple[str, ...]]) -> list[list[str]]:
     return [list(column) for column in zip(*keys, strict=True)]
-
-
-def join_key(parts: Sequence[str]) -> str:
-    """The local key of key column texts."""
-    if len(parts) == 1:
-        return parts[0]
-    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
-
-
-def split_key(key: str, count: int) -> tuple[str, ...]:
-    """The key column texts of a local key."""
-    if count == 1:
-        return (key,)
-    parts, current, escaped = [], [], False
-    for character in key:
-        if escaped or character not in "\\|":
-            current.append(character)
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        else:
-            parts.append("".join(current))
-            current = []
-    parts.append("".join(current))
-    return tuple(parts)
 
 
 LOCK_SECONDS = 5

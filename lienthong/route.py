@@ -125,7 +125,8 @@ class Router:
         """
         self._looked_at = time.monotonic()
         with transaction(self.connection) as cursor:
-            found = {s for (s,) in rows(cursor, "SELECT system FROM hub.loaded GROUP BY system HAVING count(*) >= %s", [self.settings.kafka.partitions])}
+            complete = "SELECT system FROM hub.loaded GROUP BY system HAVING count(*) >= %s"
+            found = {s for (s,) in rows(cursor, complete, [self.settings.kafka.partitions])}
             fresh = found - self._open
             known = {n.removeprefix("open ") for (n,) in rows(cursor, "SELECT name FROM hub.setting WHERE name LIKE 'open %%'")}
             if fresh - known:

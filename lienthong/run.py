@@ -27,6 +27,8 @@ from lienthong.vault import Vault
 logger = logging.getLogger(__name__)
 
 ROLES = ("capture", "merge", "route", "apply", "serve")
+# One merge computes while the other waits for the hub: two use a machine of two cores fully (benchmarks).
+PROCESSES = ("capture", "merge", "merge", "route", "apply", "serve")
 RETRY_SECONDS = (0.5, 1, 2, 5, 10)
 CALM_SECONDS = 60.0
 STOP_SECONDS = 20.0

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - names of our own in statements
 """One captured source for tests: its tables, its line in either form, what was published, and the hub it is merged into.
 
 Run as a module it is a capture process that a test may kill: its settings come on standard input.

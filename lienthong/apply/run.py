@@ -120,12 +120,12 @@ class ApplyLine:
             return
         self._beat_at = time.monotonic()
         now = int(time.time() * 1_000_000)
-        assigned = self.consumer.assigned()
+        assigned, drained = self.consumer.assigned(), self.consumer.drained()
         with transaction(self.hub) as cursor:
             for supervised in self.targets.values():
                 if (supervised.topic, 0) not in assigned:
                     continue
-                if supervised.state == "running" and self.consumer.at_end(supervised.topic, 0):
+                if supervised.state == "running" and (supervised.topic, 0) in drained:
                     supervised.through = now
                 hub.beat(cursor, supervised.system, "apply", 0, supervised.through, supervised.state, supervised.reason)
 

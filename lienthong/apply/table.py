@@ -11,9 +11,9 @@ import orjson
 import schemas
 from connectors.postgres import Cursor, rows, sql
 from lienthong.errors import ConfigError, RecordError
+from lienthong.keys import join_key, split_key
 from lienthong.layout import Column, Layout, identifier
 from lienthong.mapping import Mapper
-from lienthong.reading import join_key, split_key
 from lienthong.readers import Unreadable
 
 Document = dict[str, Any]
@@ -152,7 +152,8 @@ class TargetEntity:
     def _draw(self, cursor: Cursor, column: str, documents: Sequence[Document], table: str, default: str | None) -> None:
         if default is None:
             raise ConfigError(f"{table}.{column}: new rows need a key, and the column has no default: map it to a field or give it one")
-        drawn = rows(cursor, sql.SQL("SELECT ({})::text FROM generate_series(1, {})").format(sql.SQL(default.replace("%", "%%")), sql.Literal(len(documents))), [])
+        statement = sql.SQL("SELECT ({})::text FROM generate_series(1, {})")
+        drawn = rows(cursor, statement.format(sql.SQL(default.replace("%", "%%")), sql.Literal(len(documents))), [])
         for document, (value,) in zip(documents, drawn, strict=True):
             document[column] = value
 

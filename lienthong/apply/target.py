@@ -161,7 +161,7 @@ class Target:
             for entity, record, key, epoch, version, base, state, inserted in found
         }
 
-    # ------------------------------------------------------------ halving (R6)
+    # ------------------------------------------------------------ halving
     def _each(
         self, cursor: Cursor, items: Sequence[Arrived], work: Callable[[Sequence[Arrived]], list[dict[str, Any]]], outcome: Outcome
     ) -> None:

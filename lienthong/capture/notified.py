@@ -41,7 +41,7 @@ def uses_of(profile: Profile) -> dict[str, list[Use]]:
     """Table (schema.name) -> how the profile uses it."""
     found: dict[str, list[Use]] = {}
     for entity, mapping in profile.entities.items():
-        root = Use(entity, None, mapping.key, mapping.key, True, mapping.events)
+        root = Use(entity, None, mapping.key, mapping.key, direct=True, events=mapping.events)
         found.setdefault(full_name(mapping.table), []).append(root)
         for name, part in mapping.parts.items():
             theirs, ours = tuple(part.on), tuple(part.on.values())

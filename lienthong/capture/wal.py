@@ -191,6 +191,7 @@ class WalLine(Line):
         if self._decoder.inside or self._stream is None or self.connection is None:
             return
         if self.heartbeat():
+            self.numbers.draw()  # a quiet source keeps its lease
             with self.look() as cursor:
                 now = source_clock(cursor)
             self.idle(now - 1_000_000)

@@ -36,7 +36,7 @@ def run(
     from lienthong import run as running
 
     settings = settings_of(config)
-    chosen = roles or list(running.ROLES)
+    chosen = roles or list(running.PROCESSES)
     for role in chosen:
         known("role", role, running.ROLES)
     systems = _systems(settings, system)

@@ -50,7 +50,8 @@ def demo(
             say("stopping")
 
     with Progress(
-        TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal,
+        TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=err, transient=True, disable=not err.is_terminal,
     ) as bars:
         tasks: dict[tuple[str, str], int] = {}
 

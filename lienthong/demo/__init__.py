@@ -25,7 +25,6 @@ from lienthong.settings import Settings
 from lienthong.simulate import Filled, Lived, fill, live
 from lienthong.vault import Vault
 
-ROLES = ("capture", "merge", "merge", "route", "apply", "serve")
 QUIET_SECONDS = 300.0
 Say = Callable[[str], None]
 
@@ -78,7 +77,7 @@ class Demo:
 
     def start(self) -> None:
         """The service's processes."""
-        self.processes = run.Processes(self.config, ROLES, port=self.port, log_folder=self.folder)
+        self.processes = run.Processes(self.config, run.PROCESSES, port=self.port, log_folder=self.folder)
         self.processes.start()
 
     def load(self, progress: Callable[[str, str, int, int], None]) -> int:

@@ -66,6 +66,7 @@ class KafkaBroker(Server):
 
     @property
     def bootstrap(self) -> str:
+        """Address of the broker, for `bootstrap_servers`."""
         return f"127.0.0.1:{self.port}"
 
     @property

@@ -50,6 +50,7 @@ class PostgresCluster(Server):
 
     @property
     def psql_path(self) -> Path:
+        """The psql of this server."""
         return _installation() / "bin" / "psql"
 
     def dsn(self, database: str = "postgres") -> str:

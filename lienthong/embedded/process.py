@@ -50,10 +50,12 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
+        """Whether it has not ended."""
         return self._process.poll() is None
 
     def wait_until(self, is_ready: Callable[[], bool], *, what: str, timeout_seconds: float) -> None:

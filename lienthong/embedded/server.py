@@ -61,16 +61,19 @@ class Server(ABC):
 
     @property
     def is_running(self) -> bool:
+        """Whether its process has not ended."""
         return self._process is not None and self._process.is_running
 
     @property
     def port(self) -> int:
+        """The port it listens on; kept across restarts."""
         if not self._ports:
             raise TransientError(f"{self.name} was not started yet, so it has no port")
         return self._ports[self.port_names[0]]
 
     @property
     def pid(self) -> int:
+        """Process id of the running server."""
         if self._process is None:
             raise TransientError(f"{self.name} is not running")
         return self._process.pid

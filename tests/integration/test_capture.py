@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - names and numbers of our own in statements
 """Capture in both forms, on real PostgreSQL and Kafka: the same suite for the log and for the outbox (issue 3, items 5 and 6)."""
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lienthong.capture.run import Supervised
 from lienthong.embedded import KafkaBroker, PostgresCluster
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 from lienthong.load import Loader
-from lienthong.reading import EntityReading
+from lienthong.reading import EntityReading, SourceReadings
 from lienthong.vault import Vault
 from tests.capture_kit import PROFILE, STATUSES, TABLES, Site, settings_for
 
@@ -217,7 +218,8 @@ def test_a_key_has_one_text_whoever_writes_it(form: str, kind: str, new_site: Ne
 def test_what_is_too_large_is_refused_and_the_rest_flows(site: Site) -> None:
     line = site.line()
     site.sql(
-        "INSERT INTO dossier (id, note) VALUES (1, repeat('ă', 150000)), (2, repeat('x', 1000000)), (3, repeat('y', 10000000)), (4, 'small')",
+        "INSERT INTO dossier (id, note) VALUES (1, repeat('ă', 150000)), (2, repeat('x', 1000000)), (4, 'small')",
+        "INSERT INTO dossier (id, note) VALUES (3, repeat('y', 10000000))",
         "INSERT INTO dossier (id, note, summary, applicant) SELECT 5, s, s, s FROM (SELECT repeat('ộ', 199000) AS s) x",
     )
     published = site.drain(line)
@@ -247,7 +249,8 @@ def test_json_that_cannot_be_read_refuses_its_own_record_only(form: str, new_sit
     site.install(TABLES, "ALTER TABLE dossier ADD paper json")
     line = site.line()
     site.sql(
-        r"""INSERT INTO dossier (id, paper) SELECT n, '{"summary": "fine", "parts": [{"no": "A", "name": "đơn"}, {"no": "B"}]}' FROM generate_series(1, 30) n""",
+        """INSERT INTO dossier (id, paper) SELECT n, '{"summary": "fine", "parts": [{"no": "A", "name": "đơn"}, {"no": "B"}]}'
+           FROM generate_series(1, 30) n""",
         r"""UPDATE dossier SET paper = '{"summary": "a\u0000b"}' WHERE id IN (7, 20)""",
     )
     published = site.drain(line)
@@ -271,7 +274,8 @@ def test_a_sql_ascii_database_gives_its_utf8_and_its_broken_bytes_are_refused(
         site.install(TABLES)
         line = site.line()
         site.sql(
-            "INSERT INTO dossier (id, note, summary) VALUES (1, 'Nguyễn Đồng', 'x'), (2, E'caf\\xe9', 'bad'), (3, 'ok', E'\\xff\\xfe'), (4, 'tốt', NULL)",
+            "INSERT INTO dossier (id, note, summary) VALUES (1, 'Nguyễn Đồng', 'x'), (2, E'caf\\xe9', 'bad')",
+            "INSERT INTO dossier (id, note, summary) VALUES (3, 'ok', E'\\xff\\xfe'), (4, 'tốt', NULL)",
             """INSERT INTO "Lệ phí" VALUES ('Phí đợt', 'P1', 1, 5), (E'\\xe9', 'P2', 1, 5)""",
         )
         published = site.drain(line)
@@ -532,21 +536,29 @@ def test_what_was_committed_before_a_truncate_still_goes_out_of_the_log(new_site
     assert list(site.published().field("note")) == ["1"]
 
 
-def test_a_reading_is_not_fooled_by_a_table_that_is_emptied_or_rewritten_under_it(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: an older snapshot sees an empty table, and would report deletes."""
+def rewritten_while_it_is_read(site: Site) -> dict[str, Any]:
+    """The notes a reading finds whose snapshot is older than the end of an ALTER TABLE that rewrites the table."""
     line = site.line()
     site.sql("INSERT INTO dossier (id, note) VALUES (1, 'a')")
     site.drain(line)
     site.sql("UPDATE dossier SET note = 'b'")
     other = site.open()
     other.cursor().execute("ALTER TABLE dossier ALTER COLUMN note TYPE varchar(900)")
-    monkeypatch.setattr("lienthong.reading.LOCK_SECONDS", 5)
     timer = Timer(0.3, other.commit)
     timer.start()
-    assert site.drain(line).field("note") == {"1": "b"}
+    found = site.drain(line).field("note")
     timer.join()
+    return found
+
+
+def test_a_reading_is_not_fooled_by_a_table_that_is_rewritten_under_it(site: Site) -> None:
+    """TRUNCATE and rewriting ALTER TABLE are not MVCC-safe: an older snapshot sees an empty table."""
+    assert rewritten_while_it_is_read(site) == {"1": "b"}
+
+
+def test_without_the_lock_it_would_take_all_records_for_deleted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SourceReadings, "locks", lambda *_: "")
+    assert rewritten_while_it_is_read(site) == {"1": "gone"}
 
 
 def test_a_lock_that_is_held_long_is_tried_again(form: str, new_site: NewSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,7 +592,8 @@ def test_a_dropped_column_stops_its_own_line_until_it_is_back(site: Site) -> Non
     site.sql("INSERT INTO dossier (id, summary) VALUES (1, 's')")
     site.drain(line)
     site.sql("ALTER TABLE dossier DROP summary", "UPDATE dossier SET note = 'n'")
-    what_to_do = rf"{site.system}: vendor: dossier\.summary: table dossier has no column summary.*nothing was lost.*lienthong check --system {site.system}"
+    missing = r"vendor: dossier\.summary: table dossier has no column summary"
+    what_to_do = rf"{site.system}: {missing}.*nothing was lost.*lienthong check --system {site.system}"
     with pytest.raises(FatalError, match=what_to_do):
         site.drain(line)
     with pytest.raises(FatalError, match=what_to_do):
@@ -821,7 +834,7 @@ def test_a_load_in_parallel_beside_live_changes_ends_equal(site: Site) -> None:
         loaded = job.result()
         pool.shutdown()
     site.drain(line)
-    assert (loaded.chunks, loaded.skipped_chunks) == (27, 0)
+    assert (loaded.chunks >= 26, loaded.skipped_chunks) == (True, 0)  # key 0 may come meanwhile
     assert seen[-1] == ("fee", 300, 300)
     site.assert_same()
     assert len(site.in_hub("fee")) == 300

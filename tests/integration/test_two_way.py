@@ -13,7 +13,7 @@ import pytest
 
 from connectors.kafka import Message
 from connectors.postgres import connect, transaction
-from lienthong import golden, frames, hub, route
+from lienthong import frames, golden, hub, route
 from lienthong.apply.target import Target
 from lienthong.capture.outbox import OutboxLine
 from lienthong.ddl import ddl_for

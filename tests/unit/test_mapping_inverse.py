@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
+from lienthong.keys import join_key, split_key
 from lienthong.layout import Column, Layout
 from lienthong.mapping import Mapper, Refusal
 from lienthong.readers import DEFAULTS, EPOCH_DAY, READERS, Unreadable, to_micros
-from lienthong.reading import join_key, split_key
 from lienthong.settings import Profile
 
 TEXT = Column("text", "b", "text")

@@ -1,0 +1,93 @@
+"""What one merge transaction works on: entries read from frames, the newest of each source record, notes, counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import schemas
+from connectors.avro import DamagedError
+from connectors.kafka import Message
+from lienthong import frames
+from lienthong.frames import Entry, Note
+from lienthong.hub import Known
+
+Key = tuple[str, str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One entry on its way through the merge."""
+
+    entry: Entry
+    known: Known | None
+    values: dict[str, Any]
+    before: dict[str, Any] = field(default_factory=dict)  # what the system said itself up to now, of a row that we write to
+    claim: str | None = None
+    record: int = 0
+    parent: int | None = None
+    fresh: bool = False
+
+    @property
+    def key(self) -> Key:
+        """System, entity, local key."""
+        return self.entry.system, self.entry.entity, self.entry.key
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction works on."""
+
+    items: list[Item] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    damaged: list[tuple[Message, str]] = field(default_factory=list)
+    through: dict[tuple[str, int], int] = field(default_factory=dict)
+    again: set[int] = field(default_factory=set)  # records to fold again, though nothing came for them
+
+
+def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
+    """Open the frames; what cannot be opened is kept as bytes with its position."""
+    batch = Batch()
+    entries: list[Entry] = []
+    for message in messages:
+        try:
+            header, packed = frames.open_frame(message.value or b"")
+            _check_model(header)
+            if header.kind == "records":
+                entries += frames.unpack_entries(header, packed)
+            else:
+                batch.notes += frames.unpack_notes(header, packed)
+            batch.through[header.system, message.partition] = header.at
+        except (DamagedError, KeyError, ValueError) as error:
+            batch.damaged.append((message, str(error) if isinstance(error, DamagedError) else type(error).__name__))
+    return entries, batch
+
+
+def _check_model(header: frames.Header) -> None:
+    """Raises `DamagedError` for what a newer version of the service may send and this one cannot read."""
+    known = header.kind in get_args(frames.Kind)
+    if header.kind == "records":
+        known = header.entity in schemas.ENTITIES and not header.mask >> len(schemas.fields(header.entity))
+    if not known:
+        raise DamagedError("a kind, entity or field that this version does not know")
+
+
+def newest(entries: Iterable[Entry], counts: Counter[tuple[str, str, str]]) -> dict[Key, Entry]:
+    """The newest entry of each source record; the others are counted, never lost from the sum."""
+    latest: dict[Key, Entry] = {}
+    for entry in entries:
+        counts[entry.system, entry.entity, "captured"] += 1
+        key = (entry.system, entry.entity, entry.key)
+        held = latest.get(key)
+        if held is None:
+            latest[key] = entry
+            continue
+        older = (entry.epoch, entry.version) < (held.epoch, held.version)
+        same = (entry.epoch, entry.version) == (held.epoch, held.version)
+        counts[entry.system, entry.entity, "duplicate" if same else "older"] += 1
+        if not older and not same:
+            latest[key] = entry
+    return latest

@@ -1,0 +1,30 @@
+"""Local keys: the key columns' texts as one text, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def join_key(parts: Sequence[str]) -> str:
+    """The local key of key column texts."""
+    if len(parts) == 1:
+        return parts[0]
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
+
+
+def split_key(key: str, count: int) -> tuple[str, ...]:
+    """The key column texts of a local key."""
+    if count == 1:
+        return (key,)
+    parts, current, escaped = [], [], False
+    for character in key:
+        if escaped or character not in "\\|":
+            current.append(character)
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        else:
+            parts.append("".join(current))
+            current = []
+    parts.append("".join(current))
+    return tuple(parts)
