@@ -20,9 +20,9 @@ from lienthong.settings import Settings
 
 HUB_DATABASE = "hub"
 HUB_VIEW = Path(__file__).with_name("hub_view.sql")
-# The hop ends in the hub, so nothing behind it is started.
-HOP_ROLES = ("capture", "merge", "merge")
-FULL_ROLES = (*HOP_ROLES, "route", "apply")
+# As many processes of each role as `lienthong run` starts itself. The hop ends in the hub, so nothing behind it runs there.
+FULL_ROLES = tuple(role for role in run.PROCESSES if role != "serve")
+HOP_ROLES = tuple(role for role in FULL_ROLES if role in ("capture", "merge"))
 LOAD = "load"
 LOAD_WORKERS = 2
 STOP_SECONDS = 20
@@ -57,8 +57,7 @@ class Ours:
 
     def begin(self) -> None:
         """Start the service's processes and the initial load."""
-        for number, role in enumerate(self._roles):
-            self._processes.start(f"{role}.{number}", "run", role)
+        self._processes.start_roles(self._roles)
         self._processes.start(LOAD, "load", SOURCE, "--workers", str(LOAD_WORKERS))
 
     def check(self) -> None:
@@ -94,6 +93,11 @@ class Processes:
         self._environment = {**ENVIRONMENT, "PATH": os.environ.get("PATH", os.defpath), **variables}
         return load_settings(self._config, variables)
 
+    def start_roles(self, roles: Iterable[str]) -> None:
+        """Start a process for each role; those of one role are a group."""
+        for number, role in enumerate(roles):
+            self.start(f"{role}.{number}", "run", role)
+
     def start(self, name: str, *arguments: str) -> None:
         """Start one command."""
         command = [sys.executable, "-m", "lienthong", *arguments, "--config", str(self._config)]
@@ -116,10 +120,6 @@ class Processes:
             ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None and (name not in may_end or ended.si_status):
                 raise OursError(f"{name} has ended with {ended.si_status}. {process.tail()}")
-
-    def has_ended(self, name: str) -> bool:
-        """Whether a process has come to its end."""
-        return os.waitid(os.P_PID, self._running[name].pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def groups(self) -> dict[str, list[int]]:
         """The processes of each role."""

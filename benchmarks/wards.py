@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor
 
 from benchmarks.jobs import JobError, percentile
 from benchmarks.meters import Cost, Groups, Meter
-from benchmarks.ours import Processes, execute, install, remake_hub
+from benchmarks.ours import FULL_ROLES, LOAD, Processes, execute, install, remake_hub
 from benchmarks.ours_config import FIELDS, SOURCE, Party, Terms
 from benchmarks.servers import Servers
 from benchmarks.work import TABLE, Place, Work, connect
@@ -25,8 +25,6 @@ from lienthong.load import Loader
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
-ROLES = ("capture", "merge", "route", "apply")
-LOAD = "load"
 ROWS_PER_WARD = 100
 BUSY_WARDS = 8
 CHANGES_PER_SECOND = 8
@@ -163,8 +161,7 @@ class _City:
                 at.execute(statement.format(sql.Identifier(f"ward_{code}"), sql.Identifier(TEMPLATE)))
 
     def begin(self) -> None:
-        for role in ROLES:
-            self._processes.start(role, "run", role)
+        self._processes.start_roles(FULL_ROLES)
         self._processes.start(LOAD, "load", SOURCE)
 
     def check(self) -> None:

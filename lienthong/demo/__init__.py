@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from lienthong.simulate import Filled, Lived, fill, live
 from lienthong.vault import Vault
 
 QUIET_SECONDS = 300.0
+LOGS = Path("build/demo-logs")
 Say = Callable[[str], None]
 
 
@@ -151,10 +151,11 @@ def run_demo(
 ) -> Result:
     """Run the whole demo; with `keep`, call `wait` before anything is stopped."""
     result = Result(dossiers=dossiers, seed=seed)
-    folder = Path(tempfile.mkdtemp(prefix="lienthong-demo-"))
     begun = time.monotonic()
     say("starting three PostgreSQL clusters and Kafka")
     with Stack() as stack:
+        folder = stack.directory / "service"
+        folder.mkdir()
         demo = Demo(stack, folder, say)
         try:
             stage = _Stages(result, begun)
@@ -183,8 +184,17 @@ def run_demo(
                 wait(result)
         finally:
             demo.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+            if not result.verified:
+                _keep_logs(folder, say)
     return result
+
+
+def _keep_logs(folder: Path, say: Say) -> None:
+    """What the processes said stays when the demo did not end well."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("*.log"):
+        shutil.copy(log, LOGS / log.name)
+    say(f"the processes' logs are in {LOGS}")
 
 
 class _Stages:
