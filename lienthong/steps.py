@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import schemas
 from connectors.postgres import Cursor, rows
-from lienthong.frames import STATE, Entry, Note, encode_body, mask_of
+from lienthong import hub
+from lienthong.frames import STATE, Entry, Note, decode_body, encode_body, mask_of
 
 _EVENT = "dossier_event"
+_BEFORE = (0, -1)  # epoch and number before every step
 _UPSERT = """
-INSERT INTO hub.step AS s VALUES (%s, %s, %s, %s)
-ON CONFLICT (system, local_key) DO UPDATE SET status = excluded.status, number = excluded.number WHERE s.number < excluded.number
+INSERT INTO hub.step AS s (system, local_key, status, epoch, number) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (system, local_key) DO UPDATE SET status = excluded.status, epoch = excluded.epoch, number = excluded.number
+WHERE (s.epoch, s.number) < (excluded.epoch, excluded.number)
 """
 
 
@@ -25,11 +28,11 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
     if not steps:
         return []
     keys = sorted({(n.header.system, n.content["root"]) for n in steps})
-    seen = {
-        (system, key): (status, number)
-        for system, key, status, number in rows(
+    seen = _loaded(cursor, keys) | {
+        (system, key): (status, (epoch, number))
+        for system, key, status, epoch, number in rows(
             cursor,
-            """SELECT s.system, s.local_key, s.status, s.number FROM hub.step s
+            """SELECT s.system, s.local_key, s.status, s.epoch, s.number FROM hub.step s
                JOIN unnest(%s::text[], %s::text[]) AS k(system, local_key) USING (system, local_key) FOR UPDATE OF s""",
             [[k[0] for k in keys], [k[1] for k in keys]],
         )
@@ -38,10 +41,10 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
     for note in steps:
         head, step = note.header, note.content
         key = (head.system, step["root"])
-        status, number = seen.get(key, (None, -1))
-        if step["order"] <= number:
+        status, place = seen.get(key, (None, _BEFORE))
+        if (head.epoch, step["order"]) <= place:
             continue
-        seen[key] = (step["status"], step["order"])
+        seen[key] = (step["status"], (head.epoch, step["order"]))
         if step["status"] == status or step["ours"]:
             continue
         values = {"status": step["status"], "occurred_at": step["at"]}
@@ -49,10 +52,17 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
         nulls, body = encode_body(_EVENT, values, bits, mask)
         made.append(
             Entry(
-                head.system, _EVENT, f"{step['root']}@{step['order']:x}", STATE, head.epoch, head.version, mask, nulls, body,
+                head.system, _EVENT, f"{step['root']}@{head.epoch:x}.{step['order']:x}", STATE, head.epoch, head.version, mask, nulls, body,
                 step["root"], None, False, None, head.at,
             )
         )
-    for (system, key), (status, number) in sorted(seen.items()):
-        cursor.execute(_UPSERT, [system, key, status, number])
+    for (system, key), (status, place) in sorted(seen.items()):
+        if place != _BEFORE:
+            cursor.execute(_UPSERT, [system, key, status, *place])
     return made
+
+
+def _loaded(cursor: Cursor, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[int | None, tuple[int, int]]]:
+    """The status a dossier was loaded with is where its steps begin: a later change of another column is none."""
+    found = hub.bodies(cursor, [(system, "dossier", key) for system, key in keys])
+    return {(system, key): (decode_body("dossier", *body).get("status"), _BEFORE) for (system, _, key), body in found.items()}

@@ -300,7 +300,7 @@ class Site:
         steps: dict[str, list[tuple[int, int]]] = {}
         for key, values in self.in_hub("dossier_event").items():
             root, order = key.split("@")
-            steps.setdefault(root, []).append((int(order, 16), values["status"]))
+            steps.setdefault(root, []).append((int(order.rpartition(".")[2], 16), values["status"]))
         return {root: [status for _, status in sorted(found)] for root, found in steps.items()}
 
     def parked(self) -> list[dict[str, Any]]:

@@ -116,7 +116,7 @@ CREATE TABLE IF NOT EXISTS hub.load_chunk (
 
 -- The last status step seen per dossier, for systems whose steps are made from row images.
 CREATE TABLE IF NOT EXISTS hub.step (
-  system text, local_key text, status int, number bigint NOT NULL, PRIMARY KEY (system, local_key)
+  system text, local_key text, status int, epoch bigint NOT NULL, number bigint NOT NULL, PRIMARY KEY (system, local_key)
 );
 
 CREATE TABLE IF NOT EXISTS hub.setting (name text PRIMARY KEY, value text NOT NULL);

@@ -709,6 +709,19 @@ def test_a_step_with_an_unmapped_word_is_parked(city: Hub) -> None:
     assert [event["status"] for event in city.golden("dossier_event")] == [4]
 
 
+def test_a_loaded_dossiers_first_other_change_is_no_step(city: Hub) -> None:
+    city.merge(state("ward-a", "W", 1, DOSSIER | {"status": 4}))
+    city.merge(_steps(2, _step("W", 4, 1), _step("W", 5, 2)))
+    assert [event["status"] for event in city.golden("dossier_event")] == [5]
+
+
+def test_a_new_epoch_counts_its_steps_from_the_beginning(city: Hub) -> None:
+    city.merge(X1, _steps(1, _step("W", 2, 900)))
+    again = note_frame(Header("ward-a", "dossier_event", "step", 2, 2, 0, DAY), [_step("W", 4, 1)])[0]
+    city.merge(again)
+    assert sorted(event["status"] for event in city.golden("dossier_event")) == [2, 4]
+
+
 # ------------------------------------------------------------------ history and provenance
 def test_history_has_every_earlier_value_with_whose_word_it_was(city: Hub) -> None:
     _both(city)
