@@ -21,7 +21,7 @@ import orjson
 import schemas
 from connectors.avro import frame, out_codec
 from connectors.kafka import Producer
-from connectors.postgres import Connection, Cursor, connect, copy_rows, rows, transaction
+from connectors.postgres import Connection, Cursor, connect, rows, transaction
 from lienthong import hub
 from lienthong.authority import Authority, Said
 from lienthong.capture import state
@@ -95,9 +95,10 @@ class Router:
         self.numbers = state.Numbers(self.connection, LEASE)
         with transaction(self.connection) as cursor:
             cursor.execute("INSERT INTO hub.capture_state (system) VALUES (%s) ON CONFLICT DO NOTHING", [LEASE])
-            cursor.execute("SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off")
+            cursor.execute(hub.KEYED)
         self._beat_at = 0.0
         self._open: set[str] = {name for name, system in settings.systems.items() if system.capture == "none"}
+        self._receivers = {contract.system for contract in settings.contracts.values()}
         self._looked_at = 0.0
 
     # ------------------------------------------------------------ contracts
@@ -127,7 +128,7 @@ class Router:
         with transaction(self.connection) as cursor:
             complete = "SELECT system FROM hub.loaded GROUP BY system HAVING count(*) >= %s"
             found = {s for (s,) in rows(cursor, complete, [self.settings.kafka.partitions])}
-            fresh = found - self._open
+            fresh = (found & self._receivers) - self._open
             known = {n.removeprefix("open ") for (n,) in rows(cursor, "SELECT name FROM hub.setting WHERE name LIKE 'open %%'")}
             if fresh - known:
                 cursor.execute("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
@@ -299,15 +300,13 @@ class Router:
 
     def _store(self, cursor: Cursor, reading: Reading) -> None:
         if reading.sends:
-            cursor.execute("CREATE TEMP TABLE IF NOT EXISTS b_entitled (LIKE hub.entitled) ON COMMIT DELETE ROWS")
-            copy_rows(
-                cursor, "b_entitled", ("system", "record", "entity", "version", "hash", "state"),
-                [(s[2], s[0], s[1], reading.number, s[5], s[6]) for s in reading.sends],
-            )
-            cursor.execute(
+            hub.with_rows(
+                cursor,
                 """INSERT INTO hub.entitled AS e (system, record, entity, version, hash, state)
-                   SELECT system, record, entity, version, hash, state FROM b_entitled ORDER BY record, system
-                   ON CONFLICT (record, system) DO UPDATE SET version = excluded.version, hash = excluded.hash, state = excluded.state"""
+                   SELECT system, record, entity, version, hash, state FROM {given} b ORDER BY record, system
+                   ON CONFLICT (record, system) DO UPDATE SET version = excluded.version, hash = excluded.hash, state = excluded.state""",
+                "b_entitled",
+                [(sent[2], sent[0], sent[1], reading.number, sent[5], sent[6]) for sent in reading.sends],
             )
         cursor.execute(
             "DELETE FROM hub.changed WHERE (lane, id) IN (SELECT * FROM unnest(%s::smallint[], %s::bigint[]))",

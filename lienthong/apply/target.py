@@ -77,7 +77,7 @@ class Target:
         self.connection: Connection = connect(settings.systems[system].dsn, application_name=f"lienthong apply {system}")
         self.entities: dict[str, TargetEntity] = {}
         with transaction(self.connection) as cursor:
-            cursor.execute("SET lock_timeout = '5s'; SET jit = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+            cursor.execute(f"SET lock_timeout = '5s'; {hub.KEYED}")
             for entity in (e for e in schemas.ENTITIES if e in self.profile.entities):
                 layout = Layout.of(cursor, self.profile, entity)
                 if layout.writable():
