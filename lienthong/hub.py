@@ -57,15 +57,18 @@ _EXISTING = """
 SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered, c.seen
 FROM {given} k JOIN hub.contribution c ON (c.system, c.entity, c.local_key) = (k.system, k.entity, k.local_key)
 """
-_UPSERT_CONTRIBUTIONS = f"""
-INSERT INTO hub.contribution AS c ({", ".join(CONTRIBUTION)})
-SELECT {", ".join(CONTRIBUTION)} FROM {{given}} b ORDER BY system, entity, local_key
-ON CONFLICT (system, entity, local_key) DO UPDATE SET
-  record = excluded.record, epoch = excluded.epoch, version = excluded.version, op = excluded.op, delivered = excluded.delivered,
-  mask = excluded.mask, nulls = excluded.nulls, body = excluded.body, claim = excluded.claim, parent_key = excluded.parent_key, at = excluded.at,
-  seen = excluded.seen
-WHERE (c.epoch, c.version) < (excluded.epoch, excluded.version)
+_UPDATE_CONTRIBUTIONS = f"""
+UPDATE hub.contribution c SET {", ".join(f"{name} = b.{name}" for name in CONTRIBUTION[3:])} FROM {{given}} b
+WHERE (c.system, c.entity, c.local_key) = (b.system, b.entity, b.local_key) AND (c.epoch, c.version) < (b.epoch, b.version)
 """  # noqa: S608 - column names of our own
+_PROMISE = f"""
+INSERT INTO hub.contribution AS c ({", ".join(CONTRIBUTION)})
+SELECT {", ".join(CONTRIBUTION)} FROM {{given}} b ORDER BY system, entity, local_key ON CONFLICT (system, entity, local_key) DO NOTHING
+"""  # noqa: S608 - column names of our own
+_UPDATE_RECORDS = """
+UPDATE hub.record r SET parent = b.parent, deleted = b.deleted, sole = b.sole, version = b.version, body = b.body, who = b.who, updated_at = now()
+FROM {given} b WHERE r.record = b.record
+"""
 _LOCK = """
 SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.version, r.body::text, r.who::text
 FROM {given} b JOIN hub.record r ON r.record = b.record ORDER BY r.record FOR UPDATE OF r
@@ -271,10 +274,16 @@ def of_records(cursor: Cursor, records: Iterable[int]) -> list[tuple[Any, ...]]:
 
 
 def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) -> int:
-    """Store contributions, each only over an older one; returns how many were stored."""
+    """Store contributions that the hub has, each only over an older one; returns how many were stored."""
     if not contributions:
         return 0
-    return int(with_rows(cursor, _UPSERT_CONTRIBUTIONS, "b_contribution", contributions).rowcount)
+    return int(with_rows(cursor, _UPDATE_CONTRIBUTIONS, "b_contribution", contributions).rowcount)
+
+
+def promise(cursor: Cursor, promised: Sequence[Sequence[Any]]) -> None:
+    """Remember parents that have not arrived yet, so that they find their place."""
+    if promised:
+        with_rows(cursor, _PROMISE, "b_contribution", promised)
 
 
 def add_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) -> None:
@@ -292,9 +301,15 @@ def add_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
 
 
 def put_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
-    """Store golden records."""
+    """Store golden records that may be there or not."""
     if golden:
         with_rows(cursor, _UPSERT_RECORDS, "b_record", golden)
+
+
+def update_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
+    """Store golden records that this transaction has locked: cheaper than asking first whether they are there."""
+    if golden:
+        with_rows(cursor, _UPDATE_RECORDS, "b_record", golden)
 
 
 def put_history(cursor: Cursor, history: Sequence[Sequence[Any]]) -> None:

@@ -118,7 +118,7 @@ class Merger:
             item.parent = self._parent(cursor, item, seen, known, promised)
         _follow_parents(cursor, children)
         self._assign(cursor, children, batch, seen)
-        hub.put_contributions(cursor, [_promise(key, record) for key, record in promised.items()])
+        hub.promise(cursor, [_promise(key, record) for key, record in promised.items()])
 
     def _parent(self, cursor: Cursor, item: Item, seen: Mapping[Key, Item], known: Mapping[Key, Known], promised: dict[Key, int]) -> int:
         key = (item.entry.system, _parent_entity(item.entry.entity), item.entry.parent or "")
@@ -199,7 +199,8 @@ class Merger:
             for item in items:
                 batch.counts[item.entry.system, item.entry.entity, outcome] += 1
         hub.add_records(cursor, [row for row in new_rows if row[0] in new])
-        hub.put_records(cursor, [row for row in new_rows if row[0] not in new])
+        hub.update_records(cursor, [row for row in new_rows if row[0] in old])
+        hub.put_records(cursor, [row for row in new_rows if row[0] not in new and row[0] not in old])
         hub.put_history(cursor, history)
         hub.note_changed(cursor, changed)
         golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
