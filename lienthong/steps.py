@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import schemas
 from connectors.postgres import Cursor, rows
@@ -28,7 +28,7 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
     if not steps:
         return []
     keys = sorted({(n.header.system, n.content["root"]) for n in steps})
-    seen = _loaded(cursor, keys) | {
+    seen = _loaded(cursor, keys, {(n.header.system, n.content["root"]): n.header.version for n in reversed(steps)}) | {
         (system, key): (status, (epoch, number))
         for system, key, status, epoch, number in rows(
             cursor,
@@ -62,7 +62,11 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
     return made
 
 
-def _loaded(cursor: Cursor, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[int | None, tuple[int, int]]]:
-    """The status a dossier was loaded with is where its steps begin: a later change of another column is none."""
-    found = hub.bodies(cursor, [(system, "dossier", key) for system, key in keys])
+def _loaded(
+    cursor: Cursor, keys: Sequence[tuple[str, str]], first: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], tuple[int | None, tuple[int, int]]]:
+    """The status a dossier had in an earlier reading is where its steps begin: a later change of another column is none."""
+    known = hub.existing(cursor, [(system, "dossier", key) for system, key in keys])
+    earlier = [place for place, had in known.items() if had.op == "s" and had.version < first[place[0], place[2]]]
+    found = hub.bodies(cursor, earlier)
     return {(system, key): (decode_body("dossier", *body).get("status"), _BEFORE) for (system, _, key), body in found.items()}

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lienthong.embedded import KafkaBroker, PostgresCluster, Stack
 
 _numbers = count(1)
+
+hypothesis.settings.register_profile("shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

@@ -168,6 +168,7 @@ class Line:
             )
         assert self.readings is not None
         output = Output(self.settings.kafka.partitions, self.system, self.numbers.epoch, number, notified.at, self._send)
+        self._steps(cursor, notified.steps, output)  # before the states they lead to: where a dossier stood is still in the hub then
         roots = {entity: set(keys) for entity, keys in notified.roots.items()}
         for (entity, columns), values in notified.lookups.items():
             roots.setdefault(entity, set()).update(self._root_keys(cursor, entity, columns, values))
@@ -176,7 +177,6 @@ class Line:
                 reading.read_keys(cursor, part, output)
                 self._breathe()
             output.close()
-        self._steps(cursor, notified.steps, output)
         self._overwritten(cursor, notified.overwritten, output)
         return output
 
