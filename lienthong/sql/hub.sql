@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS hub.record (
   body jsonb,
   who jsonb,              -- field group -> system whose word counts; null: `sole` for all
   updated_at timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 85);
+) WITH (fillfactor = 85, autovacuum_vacuum_insert_threshold = -1);  -- a load needs no vacuum: nothing reads these by index alone
 CREATE INDEX IF NOT EXISTS record_parent ON hub.record (parent) WHERE parent IS NOT NULL;
 
 -- What each system says about each of its records. op: s state, d deleted there, p promised (a child came first).
@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS hub.contribution (
   at bigint NOT NULL DEFAULT 0,
   seen bigint,            -- the version of our last write there, as the reading saw it
   PRIMARY KEY (system, entity, local_key)
-) WITH (fillfactor = 85);
+) WITH (fillfactor = 85, autovacuum_vacuum_insert_threshold = -1);  -- a load needs no vacuum: nothing reads these by index alone
 CREATE INDEX IF NOT EXISTS contribution_record ON hub.contribution (record);
 CREATE INDEX IF NOT EXISTS contribution_parent ON hub.contribution (system, entity, parent_key) WHERE parent_key IS NOT NULL;
 

@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - names and numbers of our own in statements
-"""Capture in both forms, on real PostgreSQL and Kafka: the same suite for the log and for the outbox (issue 3, items 5 and 6)."""
+"""Capture in both forms, on real PostgreSQL and Kafka: the same suite for the log and for the outbox."""
 
 from __future__ import annotations
 
