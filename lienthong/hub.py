@@ -28,6 +28,7 @@ from connectors.postgres import (
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
+SCHEMA_FILES = ("hub.sql",)  # run in this order at every start
 
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
@@ -149,7 +150,8 @@ def install(dsn: str) -> None:
     try:
         with transaction(connection) as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('lienthong.install'))")
-            cursor.execute(files("lienthong").joinpath("sql/hub.sql").read_text("utf-8"))
+            for name in SCHEMA_FILES:
+                cursor.execute(files("lienthong").joinpath("sql", name).read_text("utf-8"))
     finally:
         connection.close()
 
