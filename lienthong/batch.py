@@ -41,6 +41,7 @@ class Batch:
     """What one transaction works on."""
 
     items: list[Item] = field(default_factory=list)
+    stored: list[Item] = field(default_factory=list)  # of them those that one statement has stored whole
     notes: list[Note] = field(default_factory=list)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     damaged: list[tuple[Message, str]] = field(default_factory=list)

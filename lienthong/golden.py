@@ -29,11 +29,10 @@ def row_of(record: int, entity: str, parent: int | None, folded: Golden, sole: s
     return record, entity, parent, folded.deleted, sole, version, orjson.dumps(folded.values).decode(), who
 
 
-def history_of(record: int, before: Row, folded: Golden, system: str | None) -> tuple[Any, ...]:
+def history_of(record: int, before: Row, system: str | None) -> tuple[Any, ...]:
     """What stood there before, as a row for `hub.put_history`."""
-    changed = {name: value for name, value in before.body.items() if folded.values.get(name) != value}
-    changed |= {name: None for name in folded.values.keys() - before.body.keys()}
-    return record, before.version, system, orjson.dumps(changed).decode(), orjson.dumps(before.who).decode()
+    who = None if before.who is None else orjson.dumps(before.who).decode()
+    return record, before.version, system, orjson.dumps(before.body).decode(), who
 
 
 def said_of(cursor: Cursor, records: Collection[int]) -> dict[int, list[Said]]:
@@ -76,7 +75,7 @@ def fold_again(cursor: Cursor, authority: Authority, records: Collection[int]) -
         ):
             changed.append((record, row, folded, sole))
     hub.put_records(cursor, [row_of(record, row.entity, row.parent, folded, sole, row) for record, row, folded, sole in changed])
-    hub.put_history(cursor, [history_of(record, row, folded, None) for record, row, folded, _ in changed if row.version])
+    hub.put_history(cursor, [history_of(record, row, None) for record, row, *_ in changed if row.version])
     hub.note_changed(cursor, [(record, 0, None, 0) for record, *_ in changed])
 
 
@@ -114,5 +113,4 @@ def _fold_all(connection: Connection, authority: Authority) -> int:
 
 
 def _fold_one(authority: Authority, row: Row, said: list[Said], routing: Mapping[int, Mapping[str, Any]]) -> tuple[Golden, str | None]:
-    systems = {s.system for s in said}
-    return fold(authority, row.entity, said, routing.get(row.parent or 0)), next(iter(systems)) if len(systems) == 1 else None
+    return fold(authority, row.entity, said, routing.get(row.parent or 0)), said[0].system if len(said) == 1 else None

@@ -33,16 +33,20 @@ SCHEMA_FILES = ("hub.sql",)  # run in this order at every start
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
 # Every statement of ours reaches its rows by key, however small the tables still are.
-KEYED = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off"
+KEYED = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off; SET work_mem = '32MB'"
 
 _SHAPES: dict[str, dict[str, str]] = {
     "b_key": {"n": "int", "system": "text", "entity": "text", "local_key": "text"},
     "b_claim": {"claim": "text", "record": "bigint"},
-    "b_lock": {"record": "bigint"},
+    "b_lock": {"record": "bigint", "whole": "boolean"},
     "b_contribution": {
         "system": "text", "entity": "text", "local_key": "text", "record": "bigint", "epoch": "bigint", "version": "bigint", "op": '"char"',
         "delivered": "boolean", "mask": "bigint", "nulls": "bigint", "body": "bytea", "claim": "text", "parent_key": "text", "at": "bigint",
         "seen": "bigint",
+    },
+    "b_sole": {
+        "system": "text", "entity": "text", "local_key": "text", "record": "bigint", "epoch": "bigint", "version": "bigint", "delivered": "boolean",
+        "mask": "bigint", "nulls": "bigint", "body": "bytea", "at": "bigint", "golden": "jsonb",
     },
     "b_entitled": {"system": "text", "record": "bigint", "entity": "text", "version": "bigint", "hash": "bytea", "state": '"char"'},
     "b_record": {
@@ -55,8 +59,9 @@ CONTRIBUTION = (
 )
 RECORD = ("record", "entity", "parent", "deleted", "sole", "version", "body", "who")
 _EXISTING = """
-SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered, c.seen
+SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered, c.seen, c.parent_key, r.parent, r.sole
 FROM {given} k JOIN hub.contribution c ON (c.system, c.entity, c.local_key) = (k.system, k.entity, k.local_key)
+LEFT JOIN hub.record r ON r.record = c.record
 """
 _UPDATE_CONTRIBUTIONS = f"""
 UPDATE hub.contribution c SET {", ".join(f"{name} = b.{name}" for name in CONTRIBUTION[3:])} FROM {{given}} b
@@ -71,13 +76,33 @@ UPDATE hub.record r SET parent = b.parent, deleted = b.deleted, sole = b.sole, v
 FROM {given} b WHERE r.record = b.record
 """
 _LOCK = """
-SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.version, r.body::text, r.who::text
+SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.version, CASE WHEN b.whole THEN r.body::text END, r.who::text, b.whole
 FROM {given} b JOIN hub.record r ON r.record = b.record ORDER BY r.record FOR UPDATE OF r
 """
 _OF_RECORDS = f"""
 SELECT {", ".join("c.op::text" if name == "op" else f"c.{name}" for name in CONTRIBUTION)}
 FROM {{given}} b JOIN hub.contribution c ON c.record = b.record WHERE c.op <> 'p'
 """  # noqa: S608 - column names of our own
+# The record first, then the rest from what was updated there: a record that others speak about meanwhile stays as it is.
+_UPDATE_SOLE = """
+WITH u AS (
+  UPDATE hub.record r SET body = b.golden, version = r.version + (r.deleted OR r.body IS DISTINCT FROM b.golden)::int, deleted = false, updated_at = now()
+  FROM {given} b WHERE r.record = b.record AND r.sole = b.system AND r.merged_into IS NULL
+  RETURNING b.system, b.entity, b.local_key, b.record, b.epoch, b.version AS reading, b.delivered, b.mask, b.nulls, b.body, b.at,
+    old.version AS version, old.body AS before, old.version < new.version AS differs,
+    b.entity = 'dossier' AND (old.body->'processing_agency_code', old.body->'processing_unit', old.body->'receiving_agency_code')
+      IS DISTINCT FROM (new.body->'processing_agency_code', new.body->'processing_unit', new.body->'receiving_agency_code') AS rerouted
+), c AS (
+  UPDATE hub.contribution c SET epoch = u.epoch, version = u.reading, delivered = u.delivered, mask = u.mask, nulls = u.nulls, body = u.body, at = u.at
+  FROM u WHERE (c.system, c.entity, c.local_key) = (u.system, u.entity, u.local_key) AND (c.epoch, c.version) < (u.epoch, u.reading)
+  RETURNING 1
+), h AS (
+  INSERT INTO hub.history (record, version, system, before) SELECT record, version, system, before FROM u WHERE differs
+), l AS (
+  INSERT INTO hub.changed (record, at) SELECT record, at FROM u WHERE differs
+)
+SELECT record, differs, rerouted, (SELECT count(*) FROM c) FROM u
+"""
 _UPSERT_RECORDS = """
 INSERT INTO hub.record AS r (record, entity, parent, deleted, sole, version, body, who)
 SELECT record, entity, parent, deleted, sole, version, body, who FROM {given} b ORDER BY record
@@ -98,6 +123,9 @@ class Known:
     claim: str | None
     delivered: bool
     seen: int | None
+    parent_key: str | None
+    parent: int | None  # of its record
+    sole: str | None  # of its record
 
 
 @dataclass(slots=True)
@@ -254,14 +282,16 @@ def release(cursor: Cursor, given_up: Sequence[tuple[str, int, str, str, str]]) 
         )
 
 
-def lock(cursor: Cursor, records: Iterable[int]) -> dict[int, Row]:
-    """Lock golden records in id order (B6) and read them."""
-    wanted = sorted(set(records))
+def lock(cursor: Cursor, records: Iterable[int], also: Iterable[int] = ()) -> dict[int, Row]:
+    """Lock golden records in id order (B6) and read them; those of `also` are locked in the same order, but not read."""
+    wanted = set(records)
     if not wanted:
         return {}
     out = {}
-    for found in with_rows(cursor, _LOCK, "b_lock", [(record,) for record in wanted]).fetchall():
-        record, entity, parent, merged_into, deleted, sole, version, body, who = found
+    for found in with_rows(cursor, _LOCK, "b_lock", [(record, record in wanted) for record in sorted(wanted.union(also))]).fetchall():
+        record, entity, parent, merged_into, deleted, sole, version, body, who, whole = found
+        if not whole:
+            continue
         out[record] = Row(
             record, entity, parent, merged_into, deleted, sole, version,
             orjson.loads(body) if body else {}, orjson.loads(who) if who else None,
@@ -271,7 +301,7 @@ def lock(cursor: Cursor, records: Iterable[int]) -> dict[int, Row]:
 
 def of_records(cursor: Cursor, records: Iterable[int]) -> list[tuple[Any, ...]]:
     """All contributions of some records, in a statement of its own: it sees what was committed before the lock was got."""
-    wanted = [(record,) for record in records]
+    wanted = [(record, True) for record in records]
     return with_rows(cursor, _OF_RECORDS, "b_lock", wanted).fetchall() if wanted else []
 
 
@@ -280,6 +310,19 @@ def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) ->
     if not contributions:
         return 0
     return int(with_rows(cursor, _UPDATE_CONTRIBUTIONS, "b_contribution", contributions).rowcount)
+
+
+def update_sole(cursor: Cursor, given: Sequence[Sequence[Any]]) -> list[tuple[int, bool, bool]]:
+    """Store states of records that only their system speaks about, golden record and all: (record, whether it differs, whether its roles do).
+
+    A record that is missing in the answer is no longer of that kind and is untouched.
+    """
+    if not given:
+        return []
+    found = with_rows(cursor, _UPDATE_SOLE, "b_sole", given).fetchall()
+    if found and found[0][3] != len(found):
+        raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
+    return [(record, differs, rerouted) for record, differs, rerouted, _ in found]
 
 
 def promise(cursor: Cursor, promised: Sequence[Sequence[Any]]) -> None:

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
@@ -43,8 +45,9 @@ class Merger:
             self._complete_sets(cursor, batch, latest, known)
             batch.items = self._items(latest, known, batch)
             self._own_words(cursor, batch.items)
+            whole = self._sole(batch)
             self._identify(cursor, batch, known)
-            self._store(cursor, batch)
+            self._store(cursor, batch, whole)
             parked.from_batch(cursor, batch)
             hub.note_loaded(cursor, {(n.header.system, int(n.content["partition"])) for n in batch.notes if n.header.kind == "load_complete"})
             hub.count(cursor, batch.counts)
@@ -106,6 +109,32 @@ class Merger:
                 item.before = frames.decode_body(item.entry.entity, *before[item.key])
             item.values = _own_values(item)
 
+    def _sole(self, batch: Batch) -> dict[int, Item]:
+        """The states whose word is the whole golden record and whose identity is settled, out of the batch: one statement stores them."""
+        whole = {item.known.record: item for item in batch.items if item.known is not None and self._is_sole(item, item.known)}
+        for record, item in whole.items():
+            item.record, item.parent, item.claim = record, item.known.parent, item.known.claim  # type: ignore[union-attr]
+        batch.items = [item for item in batch.items if whole.get(item.record) is not item]
+        return whole
+
+    def _is_sole(self, item: Item, known: Known) -> bool:
+        entry = item.entry
+        return (
+            known.sole == entry.system and known.op == "s" and entry.op == STATE
+            and entry.edited is None and entry.seen is None and entry.record in (None, known.record) and entry.parent == known.parent_key
+            and self._is_static(item) and claim_of(entry.entity, item.values, known.parent) == known.claim
+        )
+
+    def _store_sole(self, cursor: Cursor, batch: Batch, whole: Mapping[int, Item]) -> tuple[list[Item], list[int]]:
+        """Returns the items whose record others speak about meanwhile, and the records whose roles have changed."""
+        stored = hub.update_sole(cursor, [_sole_row(whole[record]) for record in sorted(whole)])
+        for record, differs, _ in stored:
+            entry = whole[record].entry
+            batch.counts[entry.system, entry.entity, "merged" if differs else "unchanged"] += 1
+        done = {record for record, *_ in stored}
+        batch.stored = [whole[record] for record in done]
+        return [item for record, item in whole.items() if record not in done], [record for record, _, rerouted in stored if rerouted]
+
     # ------------------------------------------------------------ identity
     def _identify(self, cursor: Cursor, batch: Batch, known: dict[Key, Known]) -> None:
         """Give every item its record, parents before children."""
@@ -162,11 +191,16 @@ class Merger:
             links.settle(cursor, contested, batch, agree)
 
     # ------------------------------------------------------------ contributions, fold, golden records
-    def _store(self, cursor: Cursor, batch: Batch) -> None:
+    def _store(self, cursor: Cursor, batch: Batch, whole: Mapping[int, Item]) -> None:
         by_record: dict[int, list[Item]] = defaultdict(list)
         for item in batch.items:
             by_record[item.record].append(item)
-        old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)])
+        old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)], whole)
+        rest, rerouted = self._store_sole(cursor, batch, whole)
+        for item in rest:
+            by_record[item.record].append(item)
+            batch.items.append(item)
+        old |= hub.lock(cursor, [item.record for item in rest])
         for record in [r for r, row in old.items() if row.merged_into is not None]:
             links.follow(cursor, record, by_record, old)
         fresh = [_contribution(item) for item in batch.items if item.known is None]
@@ -185,7 +219,7 @@ class Merger:
             if record in routing:
                 routing[record] = folded.values
             if golden.is_rerouted(before, folded):
-                batch.again |= golden.children_of(cursor, [record])
+                rerouted.append(record)
             at = max(item.entry.at for item in items)
             changed += corrections.keep(cursor, batch.counts, items, folded)
             outcome = "merged"
@@ -195,7 +229,7 @@ class Merger:
                 new_rows.append(golden.row_of(record, items[0].entry.entity, parent, folded, sole, before))
                 changed.append((record, 0, None, at))
                 if before is not None and before.version:
-                    history.append(golden.history_of(record, before, folded, items[-1].entry.system))
+                    history.append(golden.history_of(record, before, items[-1].entry.system))
             for item in items:
                 batch.counts[item.entry.system, item.entry.entity, outcome] += 1
         hub.add_records(cursor, [row for row in new_rows if row[0] in new])
@@ -203,6 +237,7 @@ class Merger:
         hub.put_records(cursor, [row for row in new_rows if row[0] not in new and row[0] not in old])
         hub.put_history(cursor, history)
         hub.note_changed(cursor, changed)
+        batch.again |= golden.children_of(cursor, rerouted)
         golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
 
     def _others(self, cursor: Cursor, by_record: Mapping[int, Sequence[Item]], old: Mapping[int, Row]) -> dict[int, list[Said]]:
@@ -241,9 +276,8 @@ class Merger:
             if item.entry.op == STATE and self._is_static(item):
                 return Golden(item.values, {}, False), item.entry.system
             return fold(self.authority, item.entry.entity, [_said(item)], routing), item.entry.system
-        folded = fold(self.authority, item.entry.entity, others or [_said(i) for i in items], routing)
-        systems = {s.system for s in others} or {i.entry.system for i in items}
-        return folded, next(iter(systems)) if len(systems) == 1 else None
+        said = others or [_said(i) for i in items]
+        return fold(self.authority, item.entry.entity, said, routing), said[0].system if len(said) == 1 else None
 
 
 def _own_values(item: Item) -> dict[str, Any]:
@@ -291,6 +325,14 @@ def _contribution(item: Item) -> tuple[Any, ...]:
         entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, "s" if entry.op == STATE else "d", delivered,
         entry.mask, entry.nulls, entry.body, item.claim, entry.parent, entry.at,
         entry.seen if entry.seen is not None or item.known is None else item.known.seen,
+    )
+
+
+def _sole_row(item: Item) -> tuple[Any, ...]:
+    entry = item.entry
+    return (
+        entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, entry.delivered, entry.mask, entry.nulls, entry.body, entry.at,
+        orjson.dumps(item.values).decode(),
     )
 
 

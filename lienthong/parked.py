@@ -109,9 +109,10 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, system: str, content: dict[s
 
 
 def _close_cured(cursor: Cursor, batch: Batch) -> None:
-    if not batch.items or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind = 'refused' LIMIT 1"):
+    good = [*batch.items, *batch.stored]
+    if not good or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind = 'refused' LIMIT 1"):
         return
-    cured = [(*item.key, item.entry.version) for item in batch.items]
+    cured = [(*item.key, item.entry.version) for item in good]
     cursor.execute(_CLOSE, [list(column) for column in zip(*cured, strict=True)])
     if cursor.rowcount:
         batch.counts["*", "*", "cured"] += cursor.rowcount

@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS hub.record (
   parent bigint,
   merged_into bigint,
   deleted boolean NOT NULL DEFAULT false,
-  sole text,              -- the only contributing system, when there is just one
+  sole text,              -- the contributing system, when there is just one contribution
   version bigint NOT NULL DEFAULT 0,
   body jsonb,
   who jsonb,              -- field group -> system whose word counts; null: `sole` for all
@@ -73,7 +73,7 @@ CREATE TABLE IF NOT EXISTS hub.changed (
   PRIMARY KEY (lane, id)
 );
 
--- Earlier values of golden records: which fields changed, what stood there, whose word it was.
+-- Earlier values of golden records: what stood there, whose word it was, and which system changed it.
 CREATE TABLE IF NOT EXISTS hub.history (
   record bigint, version bigint, at timestamptz NOT NULL DEFAULT now(), system text, before jsonb, who jsonb,
   PRIMARY KEY (record, version)
