@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+import orjson
+
 import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from lienthong import frames
-from lienthong.frames import Entry, Note
+from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.hub import Known
 
 Key = tuple[str, str, str]
@@ -92,3 +94,15 @@ def newest(entries: Iterable[Entry], counts: Counter[tuple[str, str, str]]) -> d
         if not older and not same:
             latest[key] = entry
     return latest
+
+
+def contribution_of(item: Item, *, whole: bool = False) -> tuple[Any, ...]:
+    """As a row for the hub; `whole` when the golden record will be its word as it stands."""
+    entry = item.entry
+    body = orjson.dumps(item.values).decode() if entry.op == STATE and not whole else None
+    delivered = entry.delivered or (entry.op == DELETE and item.known is not None and item.known.delivered)
+    return (
+        entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, "s" if entry.op == STATE else "d", delivered,
+        entry.mask, body, item.claim, entry.parent, entry.at,
+        entry.seen if entry.seen is not None or item.known is None else item.known.seen,
+    )

@@ -9,10 +9,9 @@ import orjson
 
 import schemas
 from connectors.postgres import Cursor, connect, rows, transaction
-from lienthong import frames
-from lienthong.authority import RECORD, Authority, Said, fold
+from lienthong.authority import RECORD, Authority, fold
 from lienthong.contracts import masked
-from lienthong.hub import CONTRIBUTION
+from lienthong.golden import said_of
 from lienthong.readers import from_micros, to_date
 from lienthong.settings import Settings
 
@@ -47,11 +46,7 @@ def _find(cursor: Cursor, code: str) -> list[int]:
 def _one(cursor: Cursor, authority: Authority, record: int, *, show: bool) -> dict[str, Any]:
     entity, deleted, parent = rows(cursor, "SELECT entity, deleted, parent FROM hub.record WHERE record = %s", [record])[0]
     routing = rows(cursor, "SELECT body::text FROM hub.record WHERE record = %s", [parent]) if parent is not None else []
-    names = ", ".join("op::text" if name == "op" else name for name in CONTRIBUTION)
-    said = []
-    for c in rows(cursor, f"SELECT {names} FROM hub.contribution WHERE record = %s AND op <> 'p'", [record]):  # noqa: S608
-        values = frames.decode_body(entity, c[8], c[9], bytes(c[10])) if c[6] == "s" else {}
-        said.append(Said(c[0], c[5], values, c[6] == "s", c[7]))
+    said = said_of(cursor, [record])[record]
     folded = fold(authority, entity, said, orjson.loads(routing[0][0]) if routing and routing[0][0] else None)
     on = authority.date_of(entity, [s for s in said if s.exists])
     fields = []

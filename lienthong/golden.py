@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import frames, hub
+from lienthong import hub
 from lienthong.authority import Authority, Golden, Said, fold
 from lienthong.hub import Row
 from lienthong.settings import Settings
@@ -38,9 +38,8 @@ def history_of(record: int, before: Row, system: str | None) -> tuple[Any, ...]:
 def said_of(cursor: Cursor, records: Collection[int]) -> dict[int, list[Said]]:
     """All stored contributions of some records."""
     out: dict[int, list[Said]] = defaultdict(list)
-    for system, entity, _key, record, _epoch, version, op, delivered, mask, nulls, body, *_ in hub.of_records(cursor, records):
-        values = frames.decode_body(entity, mask, nulls, bytes(body)) if op == "s" else {}
-        out[record].append(Said(system, version, values, op == "s", delivered))
+    for record, system, version, op, delivered, body in hub.of_records(cursor, records):
+        out[record].append(Said(system, version, orjson.loads(body) if op == "s" else {}, op == "s", delivered))
     return out
 
 
@@ -74,6 +73,7 @@ def fold_again(cursor: Cursor, authority: Authority, records: Collection[int]) -
             row.sole,
         ):
             changed.append((record, row, folded, sole))
+    hub.part(cursor, [record for record, row, *_ in changed if row.sole is not None])
     hub.put_records(cursor, [row_of(record, row.entity, row.parent, folded, sole, row) for record, row, folded, sole in changed])
     hub.put_history(cursor, [history_of(record, row, None) for record, row, *_ in changed if row.version])
     hub.note_changed(cursor, [(record, 0, None, 0) for record, *_ in changed])

@@ -28,12 +28,15 @@ from connectors.postgres import (
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
-SCHEMA_FILES = ("hub.sql",)  # run in this order at every start
+SCHEMA_FILES = ("hub.sql", "parked.sql")  # run in this order at every start
 
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
 # Every statement of ours reaches its rows by key, however small the tables still are.
-KEYED = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off; SET work_mem = '32MB'"
+KEYED = (
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off; "
+    "SET work_mem = '32MB'"
+)
 
 _SHAPES: dict[str, dict[str, str]] = {
     "b_key": {"n": "int", "system": "text", "entity": "text", "local_key": "text"},
@@ -41,12 +44,12 @@ _SHAPES: dict[str, dict[str, str]] = {
     "b_lock": {"record": "bigint", "whole": "boolean"},
     "b_contribution": {
         "system": "text", "entity": "text", "local_key": "text", "record": "bigint", "epoch": "bigint", "version": "bigint", "op": '"char"',
-        "delivered": "boolean", "mask": "bigint", "nulls": "bigint", "body": "bytea", "claim": "text", "parent_key": "text", "at": "bigint",
+        "delivered": "boolean", "mask": "bigint", "body": "json", "claim": "text", "parent_key": "text", "at": "bigint",
         "seen": "bigint",
     },
     "b_sole": {
-        "system": "text", "entity": "text", "local_key": "text", "record": "bigint", "epoch": "bigint", "version": "bigint", "delivered": "boolean",
-        "mask": "bigint", "nulls": "bigint", "body": "bytea", "at": "bigint", "golden": "jsonb",
+        "place": "tid", "system": "text", "entity": "text", "record": "bigint", "epoch": "bigint", "version": "bigint", "delivered": "boolean",
+        "mask": "bigint", "at": "bigint", "golden": "jsonb",
     },
     "b_entitled": {"system": "text", "record": "bigint", "entity": "text", "version": "bigint", "hash": "bytea", "state": '"char"'},
     "b_record": {
@@ -55,13 +58,12 @@ _SHAPES: dict[str, dict[str, str]] = {
     },
 }
 CONTRIBUTION = (
-    "system", "entity", "local_key", "record", "epoch", "version", "op", "delivered", "mask", "nulls", "body", "claim", "parent_key", "at", "seen",
+    "system", "entity", "local_key", "record", "epoch", "version", "op", "delivered", "mask", "body", "claim", "parent_key", "at", "seen",
 )
 RECORD = ("record", "entity", "parent", "deleted", "sole", "version", "body", "who")
 _EXISTING = """
-SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered, c.seen, c.parent_key, r.parent, r.sole
+SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered, c.seen, c.parent_key, c.body IS NULL, c.ctid::text
 FROM {given} k JOIN hub.contribution c ON (c.system, c.entity, c.local_key) = (k.system, k.entity, k.local_key)
-LEFT JOIN hub.record r ON r.record = c.record
 """
 _UPDATE_CONTRIBUTIONS = f"""
 UPDATE hub.contribution c SET {", ".join(f"{name} = b.{name}" for name in CONTRIBUTION[3:])} FROM {{given}} b
@@ -79,22 +81,27 @@ _LOCK = """
 SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.version, CASE WHEN b.whole THEN r.body::text END, r.who::text, b.whole
 FROM {given} b JOIN hub.record r ON r.record = b.record ORDER BY r.record FOR UPDATE OF r
 """
-_OF_RECORDS = f"""
-SELECT {", ".join("c.op::text" if name == "op" else f"c.{name}" for name in CONTRIBUTION)}
-FROM {{given}} b JOIN hub.contribution c ON c.record = b.record WHERE c.op <> 'p'
-"""  # noqa: S608 - column names of our own
+_OF_RECORDS = """
+SELECT c.record, c.system, c.version, c.op::text, c.delivered, CASE WHEN c.op = 's' THEN coalesce(c.body::text, r.body::text) END
+FROM {given} b JOIN hub.contribution c ON c.record = b.record LEFT JOIN hub.record r ON r.record = c.record WHERE c.op <> 'p'
+"""
+_PART = """
+UPDATE hub.contribution c SET body = r.body::text::json FROM {given} b JOIN hub.record r ON r.record = b.record
+WHERE c.record = r.record AND c.body IS NULL AND c.op = 's'
+"""
 # The record first, then the rest from what was updated there: a record that others speak about meanwhile stays as it is.
 _UPDATE_SOLE = """
 WITH u AS (
-  UPDATE hub.record r SET body = b.golden, version = r.version + (r.deleted OR r.body IS DISTINCT FROM b.golden)::int, deleted = false, updated_at = now()
+  UPDATE hub.record r SET version = r.version + (r.deleted OR r.body IS DISTINCT FROM b.golden)::int, body = b.golden, deleted = false,
+    updated_at = now()
   FROM {given} b WHERE r.record = b.record AND r.sole = b.system AND r.merged_into IS NULL
-  RETURNING b.system, b.entity, b.local_key, b.record, b.epoch, b.version AS reading, b.delivered, b.mask, b.nulls, b.body, b.at,
+  RETURNING b.place, b.system, b.record, b.epoch, b.version AS reading, b.delivered, b.mask, b.at,
     old.version AS version, old.body AS before, old.version < new.version AS differs,
     b.entity = 'dossier' AND (old.body->'processing_agency_code', old.body->'processing_unit', old.body->'receiving_agency_code')
       IS DISTINCT FROM (new.body->'processing_agency_code', new.body->'processing_unit', new.body->'receiving_agency_code') AS rerouted
 ), c AS (
-  UPDATE hub.contribution c SET epoch = u.epoch, version = u.reading, delivered = u.delivered, mask = u.mask, nulls = u.nulls, body = u.body, at = u.at
-  FROM u WHERE (c.system, c.entity, c.local_key) = (u.system, u.entity, u.local_key) AND (c.epoch, c.version) < (u.epoch, u.reading)
+  UPDATE hub.contribution c SET epoch = u.epoch, version = u.reading, delivered = u.delivered, mask = u.mask, body = NULL, at = u.at
+  FROM u WHERE c.ctid = u.place AND c.record = u.record AND (c.epoch, c.version) < (u.epoch, u.reading)
   RETURNING 1
 ), h AS (
   INSERT INTO hub.history (record, version, system, before) SELECT record, version, system, before FROM u WHERE differs
@@ -124,8 +131,8 @@ class Known:
     delivered: bool
     seen: int | None
     parent_key: str | None
-    parent: int | None  # of its record
-    sole: str | None  # of its record
+    whole: bool  # the golden record is its word as it stands
+    place: str  # of the row: nobody else writes it as a rule, so it is found there again without a search
 
 
 @dataclass(slots=True)
@@ -244,17 +251,18 @@ def existing(cursor: Cursor, keys: Sequence[tuple[str, str, str]]) -> dict[tuple
     return {keys[n]: Known(*rest) for n, *rest in found.fetchall()}
 
 
-def bodies(cursor: Cursor, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], tuple[int, int, bytes]]:
-    """Mask, nulls and body of some contributions."""
+def bodies(cursor: Cursor, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """What the systems said in some contributions, by (system, entity, local key)."""
     if not keys:
         return {}
     found = rows(
         cursor,
-        """SELECT c.system, c.entity, c.local_key, c.mask, c.nulls, c.body FROM hub.contribution c
-           JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k(system, entity, local_key) USING (system, entity, local_key) WHERE c.op = 's'""",
+        """SELECT c.system, c.entity, c.local_key, coalesce(c.body::text, r.body::text) FROM hub.contribution c
+           JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k(system, entity, local_key) USING (system, entity, local_key)
+           LEFT JOIN hub.record r ON r.record = c.record WHERE c.op = 's'""",
         [list(column) for column in zip(*keys, strict=True)],
     )
-    return {(system, entity, key): (mask, nulls, bytes(body)) for system, entity, key, mask, nulls, body in found}
+    return {(system, entity, key): orjson.loads(body) for system, entity, key, body in found}
 
 
 def claim(cursor: Cursor, wanted: Mapping[str, int]) -> dict[str, int]:
@@ -300,9 +308,19 @@ def lock(cursor: Cursor, records: Iterable[int], also: Iterable[int] = ()) -> di
 
 
 def of_records(cursor: Cursor, records: Iterable[int]) -> list[tuple[Any, ...]]:
-    """All contributions of some records, in a statement of its own: it sees what was committed before the lock was got."""
+    """All contributions of some records (record, system, version, op, delivered, body), in a statement of its own.
+
+    It sees what was committed before the lock was got.
+    """
     wanted = [(record, True) for record in records]
     return with_rows(cursor, _OF_RECORDS, "b_lock", wanted).fetchall() if wanted else []
+
+
+def part(cursor: Cursor, records: Iterable[int]) -> None:
+    """Keep the words of sole contributors by themselves, before their golden record becomes something else."""
+    wanted = [(record, True) for record in records]
+    if wanted:
+        with_rows(cursor, _PART, "b_lock", wanted)
 
 
 def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) -> int:
@@ -312,17 +330,16 @@ def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) ->
     return int(with_rows(cursor, _UPDATE_CONTRIBUTIONS, "b_contribution", contributions).rowcount)
 
 
-def update_sole(cursor: Cursor, given: Sequence[Sequence[Any]]) -> list[tuple[int, bool, bool]]:
-    """Store states of records that only their system speaks about, golden record and all: (record, whether it differs, whether its roles do).
+def update_sole(cursor: Cursor, given: Sequence[Sequence[Any]]) -> tuple[list[tuple[int, bool, bool]], int]:
+    """Store states of records that only their system speaks about, golden record and all.
 
-    A record that is missing in the answer is no longer of that kind and is untouched.
+    Returns (record, whether it differs, whether its roles do) and how many contributions were found in their place; a record that is
+    missing in the answer is no longer of that kind and is untouched.
     """
     if not given:
-        return []
+        return [], 0
     found = with_rows(cursor, _UPDATE_SOLE, "b_sole", given).fetchall()
-    if found and found[0][3] != len(found):
-        raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
-    return [(record, differs, rerouted) for record, differs, rerouted, _ in found]
+    return [row[:3] for row in found], found[0][3] if found else 0
 
 
 def promise(cursor: Cursor, promised: Sequence[Sequence[Any]]) -> None:

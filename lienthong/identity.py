@@ -26,6 +26,13 @@ def claim_of(entity: str, values: Mapping[str, Any], parent: int | None) -> str 
     return f"{entity}:" + ":".join(map(str, parts))
 
 
+def is_claim_of(claim: str | None, entity: str, values: Mapping[str, Any], *, child: bool) -> bool:
+    """Whether a claim is still what the values say, whatever record the parent is."""
+    if claim is None or not child:
+        return claim_of(entity, values, None) == claim
+    return claim_of(entity, values, int(claim.split(":", 2)[1])) == claim
+
+
 _CLAIMS: dict[str, tuple[str, ...]] = {
     "citizen": ("personal_number",),
     "dossier": ("national_code",),

@@ -85,6 +85,7 @@ def merge_records(cursor: Cursor, keep: int, gone: int) -> set[int]:
         "UPDATE hub.identifier SET record = %s WHERE claim IN (SELECT claim FROM hub.contribution WHERE record = %s AND claim IS NOT NULL)",
         [keep, gone],
     )
+    hub.part(cursor, [keep, gone])
     cursor.execute("UPDATE hub.contribution SET record = %s WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET merged_into = %s, sole = NULL, updated_at = now() WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET sole = NULL WHERE record = %s", [keep])

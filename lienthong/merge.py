@@ -9,19 +9,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import corrections, frames, golden, hub, links, parked, steps
+from lienthong import corrections, golden, hub, links, parked, sole, steps
 from lienthong.authority import Authority, Golden, Said, fold
-from lienthong.batch import Batch, Item, Key, newest, read_messages
+from lienthong.batch import Batch, Item, Key, contribution_of, newest, read_messages
 from lienthong.errors import TransientError
 from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.hub import Known, Row
-from lienthong.identity import agree, claim_of
+from lienthong.identity import agree, claim_of, is_claim_of
 from lienthong.settings import Settings
 
 
@@ -106,34 +104,24 @@ class Merger:
         before = hub.bodies(cursor, [item.key for item in ours if item.known is not None and item.known.mask])
         for item in ours:
             if item.key in before:
-                item.before = frames.decode_body(item.entry.entity, *before[item.key])
+                item.before = before[item.key]
             item.values = _own_values(item)
 
     def _sole(self, batch: Batch) -> dict[int, Item]:
         """The states whose word is the whole golden record and whose identity is settled, out of the batch: one statement stores them."""
         whole = {item.known.record: item for item in batch.items if item.known is not None and self._is_sole(item, item.known)}
         for record, item in whole.items():
-            item.record, item.parent, item.claim = record, item.known.parent, item.known.claim  # type: ignore[union-attr]
+            item.record, item.claim = record, item.known.claim  # type: ignore[union-attr]
         batch.items = [item for item in batch.items if whole.get(item.record) is not item]
         return whole
 
     def _is_sole(self, item: Item, known: Known) -> bool:
         entry = item.entry
         return (
-            known.sole == entry.system and known.op == "s" and entry.op == STATE
+            known.whole and known.op == "s"
             and entry.edited is None and entry.seen is None and entry.record in (None, known.record) and entry.parent == known.parent_key
-            and self._is_static(item) and claim_of(entry.entity, item.values, known.parent) == known.claim
+            and self._is_whole(item) and is_claim_of(known.claim, entry.entity, item.values, child=entry.parent is not None)
         )
-
-    def _store_sole(self, cursor: Cursor, batch: Batch, whole: Mapping[int, Item]) -> tuple[list[Item], list[int]]:
-        """Returns the items whose record others speak about meanwhile, and the records whose roles have changed."""
-        stored = hub.update_sole(cursor, [_sole_row(whole[record]) for record in sorted(whole)])
-        for record, differs, _ in stored:
-            entry = whole[record].entry
-            batch.counts[entry.system, entry.entity, "merged" if differs else "unchanged"] += 1
-        done = {record for record, *_ in stored}
-        batch.stored = [whole[record] for record in done]
-        return [item for record, item in whole.items() if record not in done], [record for record, _, rerouted in stored if rerouted]
 
     # ------------------------------------------------------------ identity
     def _identify(self, cursor: Cursor, batch: Batch, known: dict[Key, Known]) -> None:
@@ -191,54 +179,58 @@ class Merger:
             links.settle(cursor, contested, batch, agree)
 
     # ------------------------------------------------------------ contributions, fold, golden records
-    def _store(self, cursor: Cursor, batch: Batch, whole: Mapping[int, Item]) -> None:
+    def _store(self, cursor: Cursor, batch: Batch, whole: dict[int, Item]) -> None:
         by_record: dict[int, list[Item]] = defaultdict(list)
         for item in batch.items:
             by_record[item.record].append(item)
         old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)], whole)
-        rest, rerouted = self._store_sole(cursor, batch, whole)
+        rest, rerouted = sole.store(cursor, batch, whole)
         for item in rest:
             by_record[item.record].append(item)
             batch.items.append(item)
         old |= hub.lock(cursor, [item.record for item in rest])
         for record in [r for r, row in old.items() if row.merged_into is not None]:
             links.follow(cursor, record, by_record, old)
-        fresh = [_contribution(item) for item in batch.items if item.known is None]
-        stored = hub.put_contributions(cursor, [_contribution(item) for item in batch.items if item.known is not None])
+        self._contribute(cursor, batch, by_record)
+        rerouted += self._fold_all(cursor, batch, by_record, old)
+        batch.again |= golden.children_of(cursor, rerouted)
+        golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
+
+    def _contribute(self, cursor: Cursor, batch: Batch, by_record: Mapping[int, Sequence[Item]]) -> None:
+        """Store what the items say, each only over something older."""
+        known = [contribution_of(item) for item in batch.items if item.known is not None]
+        fresh = [
+            contribution_of(item, whole=item.fresh and len(by_record[item.record]) == 1 and self._is_whole(item))
+            for item in batch.items if item.known is None
+        ]
+        stored = hub.put_contributions(cursor, known)
         hub.add_contributions(cursor, fresh)
-        if stored + len(fresh) != len(batch.items):
+        if stored != len(known):
             raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
+
+    def _fold_all(self, cursor: Cursor, batch: Batch, by_record: Mapping[int, Sequence[Item]], old: Mapping[int, Row]) -> list[int]:
+        """Fold and store the records of a batch; returns those whose roles have changed."""
         others = self._others(cursor, by_record, old)
         parents = {record: _parent_of(items, old.get(record)) for record, items in by_record.items()}
         routing = self._routing(cursor, by_record, parents, others)
-        new_rows, changed, history = [], [], []
-        new = {record for record, items in by_record.items() if all(item.fresh for item in items)}
+        new_rows, changed, rerouted = [], [], []
         for record in sorted(by_record, key=lambda r: parents[r] is not None):  # a dossier before what is under it: it gives the roles
             items, before, parent = by_record[record], old.get(record), parents[record]
-            folded, sole = self._fold(items, before, others.get(record, []), routing.get(parent or 0))
+            folded, only = self._fold(items, before, others.get(record, []), routing.get(parent or 0))
             if record in routing:
                 routing[record] = folded.values
             if golden.is_rerouted(before, folded):
                 rerouted.append(record)
-            at = max(item.entry.at for item in items)
             changed += corrections.keep(cursor, batch.counts, items, folded)
-            outcome = "merged"
-            if _is_unchanged(before, folded, sole, parent):
-                outcome = "unchanged"
-            else:
-                new_rows.append(golden.row_of(record, items[0].entry.entity, parent, folded, sole, before))
-                changed.append((record, 0, None, at))
-                if before is not None and before.version:
-                    history.append(golden.history_of(record, before, items[-1].entry.system))
+            outcome = "unchanged" if _is_unchanged(before, folded, only, parent) else "merged"
+            if outcome == "merged":
+                new_rows.append(golden.row_of(record, items[0].entry.entity, parent, folded, only, before))
+                changed.append((record, 0, None, max(item.entry.at for item in items)))
             for item in items:
                 batch.counts[item.entry.system, item.entry.entity, outcome] += 1
-        hub.add_records(cursor, [row for row in new_rows if row[0] in new])
-        hub.update_records(cursor, [row for row in new_rows if row[0] in old])
-        hub.put_records(cursor, [row for row in new_rows if row[0] not in new and row[0] not in old])
-        hub.put_history(cursor, history)
+        _write(cursor, by_record, old, new_rows)
         hub.note_changed(cursor, changed)
-        batch.again |= golden.children_of(cursor, rerouted)
-        golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
+        return rerouted
 
     def _others(self, cursor: Cursor, by_record: Mapping[int, Sequence[Item]], old: Mapping[int, Row]) -> dict[int, list[Said]]:
         """The stored contributions of the records that have more of them than this batch brings."""
@@ -270,10 +262,14 @@ class Merger:
             self._static[key] = self.authority.always_has_say(*key)
         return self._static[key]
 
+    def _is_whole(self, item: Item) -> bool:
+        """Whether the word of a record's only contributor is the golden record as it stands."""
+        return item.entry.op == STATE and self._is_static(item)
+
     def _fold(self, items: Sequence[Item], before: Row | None, others: list[Said], routing: Mapping[str, Any] | None) -> tuple[Golden, str | None]:
         item = items[0]
         if not others and len(items) == 1:
-            if item.entry.op == STATE and self._is_static(item):
+            if self._is_whole(item):
                 return Golden(item.values, {}, False), item.entry.system
             return fold(self.authority, item.entry.entity, [_said(item)], routing), item.entry.system
         said = others or [_said(i) for i in items]
@@ -296,9 +292,7 @@ def _own_values(item: Item) -> dict[str, Any]:
             own[name] = value
         elif name in before:
             own[name] = before[name] if written_again else value
-    keep = sum(bits[name] for name in own)
-    entry.mask = keep
-    entry.nulls, entry.body = frames.encode_body(entry.entity, own, bits, keep)
+    entry.mask = sum(bits[name] for name in own)
     return own
 
 
@@ -315,25 +309,20 @@ def _parent_entity(_entity: str) -> str:
 
 
 def _promise(key: Key, record: int) -> tuple[Any, ...]:
-    return (*key, record, 0, 0, "p", False, 0, 0, b"", None, None, 0, None)
+    return (*key, record, 0, 0, "p", False, 0, None, None, None, 0, None)
 
 
-def _contribution(item: Item) -> tuple[Any, ...]:
-    entry = item.entry
-    delivered = entry.delivered or (entry.op == DELETE and item.known is not None and item.known.delivered)
-    return (
-        entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, "s" if entry.op == STATE else "d", delivered,
-        entry.mask, entry.nulls, entry.body, item.claim, entry.parent, entry.at,
-        entry.seen if entry.seen is not None or item.known is None else item.known.seen,
-    )
-
-
-def _sole_row(item: Item) -> tuple[Any, ...]:
-    entry = item.entry
-    return (
-        entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, entry.delivered, entry.mask, entry.nulls, entry.body, entry.at,
-        orjson.dumps(item.values).decode(),
-    )
+def _write(cursor: Cursor, by_record: Mapping[int, Sequence[Item]], old: Mapping[int, Row], new_rows: Sequence[tuple[Any, ...]]) -> None:
+    """Store golden records, each by the cheapest way that is right for it, and what stood there before."""
+    ids = {row[0] for row in new_rows}
+    shared = [r for r in ids if r in old and old[r].sole is not None and any(i.entry.system != old[r].sole for i in by_record[r])]
+    hub.part(cursor, shared)
+    new = {record for record in ids if all(item.fresh for item in by_record[record])}
+    hub.add_records(cursor, [row for row in new_rows if row[0] in new])
+    hub.update_records(cursor, [row for row in new_rows if row[0] in old])
+    hub.put_records(cursor, [row for row in new_rows if row[0] not in new and row[0] not in old])
+    earlier = [(r, old[r], by_record[r][-1].entry.system) for r in sorted(ids & old.keys()) if old[r].version]
+    hub.put_history(cursor, [golden.history_of(*one) for one in earlier])
 
 
 def _given_up(items: Iterable[Item]) -> list[tuple[str, int, str, str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import schemas
 from connectors.postgres import Cursor, rows
 from lienthong import hub
-from lienthong.frames import STATE, Entry, Note, decode_body, encode_body, mask_of
+from lienthong.frames import STATE, Entry, Note, encode_body, mask_of
 
 _EVENT = "dossier_event"
 _BEFORE = (0, -1)  # epoch and number before every step
@@ -69,4 +69,4 @@ def _loaded(
     known = hub.existing(cursor, [(system, "dossier", key) for system, key in keys])
     earlier = [place for place, had in known.items() if had.op == "s" and had.version < first[place[0], place[2]]]
     found = hub.bodies(cursor, earlier)
-    return {(system, key): (decode_body("dossier", *body).get("status"), _BEFORE) for (system, _, key), body in found.items()}
+    return {(system, key): (body.get("status"), _BEFORE) for (system, _, key), body in found.items()}

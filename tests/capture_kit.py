@@ -286,10 +286,11 @@ class Site:
         with transaction(self.hub) as cursor:
             found = rows(
                 cursor,
-                """SELECT local_key, mask, nulls, body FROM hub.contribution WHERE (system, entity) = (%s, %s) AND op = 's'""",
+                """SELECT local_key, coalesce(c.body::jsonb, r.body) FROM hub.contribution c LEFT JOIN hub.record r USING (record)
+                   WHERE (c.system, c.entity) = (%s, %s) AND c.op = 's'""",
                 [self.system, entity],
             )
-        return {key: frames.decode_body(entity, mask, nulls, bytes(body)) for key, mask, nulls, body in found}
+        return dict(found)
 
     def history(self, root: str) -> list[int]:
         """The statuses of a dossier's steps in the hub, in order."""
@@ -305,7 +306,7 @@ class Site:
 
     def parked(self) -> list[dict[str, Any]]:
         """What is parked of this source."""
-        return parked.listing(self.hub, system=self.system)
+        return parked.listing(self.hub, parked.Wanted(system=self.system))
 
     def assert_same(self) -> None:
         """The hub holds exactly what the source does."""

@@ -44,14 +44,15 @@ CREATE TABLE IF NOT EXISTS hub.record (
 CREATE INDEX IF NOT EXISTS record_parent ON hub.record (parent) WHERE parent IS NOT NULL;
 
 -- What each system says about each of its records. op: s state, d deleted there, p promised (a child came first).
+-- A body of null: the golden record is its word as it stands (there is no other contribution, see `sole`).
 CREATE TABLE IF NOT EXISTS hub.contribution (
   system text, entity text, local_key text,
   record bigint NOT NULL,
   epoch bigint NOT NULL, version bigint NOT NULL,
   op "char" NOT NULL,
   delivered boolean NOT NULL DEFAULT false,
-  mask bigint NOT NULL DEFAULT 0, nulls bigint NOT NULL DEFAULT 0,
-  body bytea NOT NULL DEFAULT '',
+  mask bigint NOT NULL DEFAULT 0,
+  body json,
   claim text,
   parent_key text,
   at bigint NOT NULL DEFAULT 0,
