@@ -7,6 +7,7 @@ negative branch, a number longer than 64 bits, a boolean that is 7). It knows th
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +25,20 @@ class NotCompilableError(Exception):
     """The schema has a shape that only the general codec knows."""
 
 
+# A time of this century in microseconds takes eight bytes: those are made and read by pairs, from tables, and not one by one.
+_EIGHT = struct.Struct("<HHHH")
+_EIGHT_FROM, _EIGHT_TO = 1 << 49, 1 << 56
+_MARKS, _MARKED = 0x8080808080808080, 0x0080808080808080
+_PAIR = [n & 127 | (n & 16256) << 1 | 0x8080 for n in range(1 << 14)]
+_LAST_PAIR = [pair & 0x7FFF for pair in _PAIR]
+_BITS = [n & 127 | (n >> 8 & 127) << 7 for n in range(1 << 16)]
+
+
 def varint(number: int) -> bytes:
     """A number in zigzag base-128, the shortest way."""
     rest = number << 1 if number >= 0 else ~(number << 1)
+    if _EIGHT_FROM <= rest < _EIGHT_TO:
+        return _EIGHT.pack(_PAIR[rest & 16383], _PAIR[rest >> 14 & 16383], _PAIR[rest >> 28 & 16383], _LAST_PAIR[rest >> 42])
     out = bytearray()
     while rest > 127:
         out.append(rest & 127 | 128)
@@ -63,6 +75,10 @@ def _boolean(value: object) -> bytes:
 
 def read_long(data: bytes, place: int) -> tuple[int, int]:
     """The number at a place and the place after it; IndexError at the end of the data, ValueError over 64 bits."""
+    eight = int.from_bytes(data[place : place + 8], "little")
+    if eight & _MARKS == _MARKED:
+        rest = _BITS[eight & 65535] | _BITS[eight >> 16 & 65535] << 14 | _BITS[eight >> 32 & 65535] << 28 | _BITS[eight >> 48] << 42
+        return (rest >> 1) ^ -(rest & 1), place + 8
     byte = data[place]
     rest = byte & 127
     shift = 7

@@ -124,3 +124,8 @@ CREATE TABLE IF NOT EXISTS hub.setting (name text PRIMARY KEY, value text NOT NU
 
 -- Which systems' own records are known: nothing is delivered to a system before its initial load has passed every partition.
 CREATE TABLE IF NOT EXISTS hub.loaded (system text, partition int, PRIMARY KEY (system, partition));
+
+-- Rows are reached by key alone: statistics of bodies would be read from thousands of them for nothing.
+ALTER TABLE hub.record ALTER body SET STATISTICS 0, ALTER who SET STATISTICS 0;
+ALTER TABLE hub.contribution ALTER body SET STATISTICS 0, ALTER claim SET STATISTICS 0;
+ALTER TABLE hub.history ALTER before SET STATISTICS 0, ALTER who SET STATISTICS 0;
