@@ -129,6 +129,7 @@ def fold(authority: Authority, entity: str, contributions: Iterable[Said], paren
 
     Depends only on the set of contributions: any order and any duplication give the same record.
     """
+    contributions = tuple(contributions)
     said = _one_each(contributions)
     alive = [s for s in said.values() if s.exists]
     on = authority.date_of(entity, alive)
@@ -152,7 +153,9 @@ def fold(authority: Authority, entity: str, contributions: Iterable[Said], paren
             who[group] = speakers[0].system
         if group == "routing" and values:
             routing = dict(values)
-    claims = [s for s in said.values() if not s.delivered] or list(said.values())
+    # A system's own word about existence counts beside a copy of ours that it holds: one may have been put back just when it deleted its own.
+    own = _one_each(s for s in contributions if not s.delivered)
+    claims = list((own or said).values())
     existence = order(RECORD, claims)
     deleted = not existence[0].exists if existence else not any(s.exists for s in claims)
     if existence:

@@ -25,10 +25,11 @@ from connectors.postgres import (
     rows,
     transaction,
 )
+from lienthong import hub_statements as statements
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
-SCHEMA_FILES = ("hub.sql", "parked.sql")  # run in this order at every start
+SCHEMA_FILES = ("hub.sql", "parked.sql", "reconcile.sql")  # run in this order at every start
 
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
@@ -37,85 +38,6 @@ KEYED = (
     "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off; "
     "SET work_mem = '32MB'"
 )
-
-_SHAPES: dict[str, dict[str, str]] = {
-    "b_key": {"n": "int", "system": "text", "entity": "text", "local_key": "text"},
-    "b_claim": {"claim": "text", "record": "bigint"},
-    "b_lock": {"record": "bigint", "whole": "boolean"},
-    "b_contribution": {
-        "system": "text", "entity": "text", "local_key": "text", "record": "bigint", "epoch": "bigint", "version": "bigint", "op": '"char"',
-        "delivered": "boolean", "mask": "bigint", "body": "json", "claim": "text", "parent_key": "text", "at": "bigint",
-        "seen": "bigint",
-    },
-    "b_sole": {
-        "place": "tid", "system": "text", "entity": "text", "record": "bigint", "epoch": "bigint", "version": "bigint", "delivered": "boolean",
-        "mask": "bigint", "at": "bigint", "golden": "jsonb",
-    },
-    "b_entitled": {"system": "text", "record": "bigint", "entity": "text", "version": "bigint", "hash": "bytea", "state": '"char"'},
-    "b_record": {
-        "record": "bigint", "entity": "text", "parent": "bigint", "deleted": "boolean", "sole": "text", "version": "bigint", "body": "jsonb",
-        "who": "jsonb",
-    },
-}
-CONTRIBUTION = (
-    "system", "entity", "local_key", "record", "epoch", "version", "op", "delivered", "mask", "body", "claim", "parent_key", "at", "seen",
-)
-RECORD = ("record", "entity", "parent", "deleted", "sole", "version", "body", "who")
-_EXISTING = """
-SELECT k.n, c.record, c.epoch, c.version, c.op::text, c.mask, c.claim, c.delivered, c.seen, c.parent_key, c.body IS NULL, c.ctid::text
-FROM {given} k JOIN hub.contribution c ON (c.system, c.entity, c.local_key) = (k.system, k.entity, k.local_key)
-"""
-_UPDATE_CONTRIBUTIONS = f"""
-UPDATE hub.contribution c SET {", ".join(f"{name} = b.{name}" for name in CONTRIBUTION[3:])} FROM {{given}} b
-WHERE (c.system, c.entity, c.local_key) = (b.system, b.entity, b.local_key) AND (c.epoch, c.version) < (b.epoch, b.version)
-"""  # noqa: S608 - column names of our own
-_PROMISE = f"""
-INSERT INTO hub.contribution AS c ({", ".join(CONTRIBUTION)})
-SELECT {", ".join(CONTRIBUTION)} FROM {{given}} b ORDER BY system, entity, local_key ON CONFLICT (system, entity, local_key) DO NOTHING
-"""  # noqa: S608 - column names of our own
-_UPDATE_RECORDS = """
-UPDATE hub.record r SET parent = b.parent, deleted = b.deleted, sole = b.sole, version = b.version, body = b.body, who = b.who, updated_at = now()
-FROM {given} b WHERE r.record = b.record
-"""
-_LOCK = """
-SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.version, CASE WHEN b.whole THEN r.body::text END, r.who::text, b.whole
-FROM {given} b JOIN hub.record r ON r.record = b.record ORDER BY r.record FOR UPDATE OF r
-"""
-_OF_RECORDS = """
-SELECT c.record, c.system, c.version, c.op::text, c.delivered, CASE WHEN c.op = 's' THEN coalesce(c.body::text, r.body::text) END
-FROM {given} b JOIN hub.contribution c ON c.record = b.record LEFT JOIN hub.record r ON r.record = c.record WHERE c.op <> 'p'
-"""
-_PART = """
-UPDATE hub.contribution c SET body = r.body::text::json FROM {given} b JOIN hub.record r ON r.record = b.record
-WHERE c.record = r.record AND c.body IS NULL AND c.op = 's'
-"""
-# The record first, then the rest from what was updated there: a record that others speak about meanwhile stays as it is.
-_UPDATE_SOLE = """
-WITH u AS (
-  UPDATE hub.record r SET version = r.version + (r.deleted OR r.body IS DISTINCT FROM b.golden)::int, body = b.golden, deleted = false,
-    updated_at = now()
-  FROM {given} b WHERE r.record = b.record AND r.sole = b.system AND r.merged_into IS NULL
-  RETURNING b.place, b.system, b.record, b.epoch, b.version AS reading, b.delivered, b.mask, b.at,
-    old.version AS version, old.body AS before, old.version < new.version AS differs,
-    b.entity = 'dossier' AND (old.body->'processing_agency_code', old.body->'processing_unit', old.body->'receiving_agency_code')
-      IS DISTINCT FROM (new.body->'processing_agency_code', new.body->'processing_unit', new.body->'receiving_agency_code') AS rerouted
-), c AS (
-  UPDATE hub.contribution c SET epoch = u.epoch, version = u.reading, delivered = u.delivered, mask = u.mask, body = NULL, at = u.at
-  FROM u WHERE c.ctid = u.place AND c.record = u.record AND (c.epoch, c.version) < (u.epoch, u.reading)
-  RETURNING 1
-), h AS (
-  INSERT INTO hub.history (record, version, system, before) SELECT record, version, system, before FROM u WHERE differs
-), l AS (
-  INSERT INTO hub.changed (record, at) SELECT record, at FROM u WHERE differs
-)
-SELECT record, differs, rerouted, (SELECT count(*) FROM c) FROM u
-"""
-_UPSERT_RECORDS = """
-INSERT INTO hub.record AS r (record, entity, parent, deleted, sole, version, body, who)
-SELECT record, entity, parent, deleted, sole, version, body, who FROM {given} b ORDER BY record
-ON CONFLICT (record) DO UPDATE SET parent = excluded.parent, deleted = excluded.deleted, sole = excluded.sole,
-  version = excluded.version, body = excluded.body, who = excluded.who, updated_at = now()
-"""
 
 
 @dataclass(slots=True)
@@ -227,10 +149,28 @@ def move_offsets(cursor: Cursor, moves: Mapping[tuple[str, int], tuple[int | Non
             raise FencedError(f"{topic}-{partition}: another process has moved on from offset {expected}")
 
 
+# ------------------------------------------------------------------ joins beside other merges
+class CrowdedError(TransientError):
+    """Two records are to become one while other merges may be adding children to them: the batch is merged again, alone."""
+
+
+def enter(cursor: Cursor, *, alone: bool) -> None:
+    """Begin a merge beside others, or alone: then the others wait."""
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtext('lienthong.merge'))" if alone else
+                   "SELECT pg_advisory_xact_lock_shared(hashtext('lienthong.merge'))")
+
+
+def stay_alone(cursor: Cursor) -> None:
+    """Let no other merge begin until this transaction ends; raises `CrowdedError` when one is under way."""
+    found = one(cursor, "SELECT pg_try_advisory_xact_lock(hashtext('lienthong.merge'))")
+    if not found or not found[0]:
+        raise CrowdedError("another merge is under way beside the join of two records; it is done again, alone")
+
+
 # ------------------------------------------------------------------ the merge's statements
 def with_rows(cursor: Cursor, statement: str, shape: str, given: Sequence[Sequence[Any]]) -> Cursor:
     """Run a statement over given rows: a few travel in it as arrays, many are copied into a temporary table."""
-    columns = _SHAPES[shape]
+    columns = statements.SHAPES[shape]
     if len(given) <= SMALL_ROWS:
         arrays = ", ".join(f"%s::{kind}[]" for kind in columns.values())
         source = f"(SELECT * FROM unnest({arrays}) AS u({', '.join(columns)}))"  # noqa: S608 - names and types of our own
@@ -247,7 +187,7 @@ def existing(cursor: Cursor, keys: Sequence[tuple[str, str, str]]) -> dict[tuple
     """The contributions the hub has under these (system, entity, local key)."""
     if not keys:
         return {}
-    found = with_rows(cursor, _EXISTING, "b_key", [(n, *key) for n, key in enumerate(keys)])
+    found = with_rows(cursor, statements.EXISTING, "b_key", [(n, *key) for n, key in enumerate(keys)])
     return {keys[n]: Known(*rest) for n, *rest in found.fetchall()}
 
 
@@ -296,7 +236,7 @@ def lock(cursor: Cursor, records: Iterable[int], also: Iterable[int] = ()) -> di
     if not wanted:
         return {}
     out = {}
-    for found in with_rows(cursor, _LOCK, "b_lock", [(record, record in wanted) for record in sorted(wanted.union(also))]).fetchall():
+    for found in with_rows(cursor, statements.LOCK, "b_lock", [(record, record in wanted) for record in sorted(wanted.union(also))]).fetchall():
         record, entity, parent, merged_into, deleted, sole, version, body, who, whole = found
         if not whole:
             continue
@@ -313,21 +253,21 @@ def of_records(cursor: Cursor, records: Iterable[int]) -> list[tuple[Any, ...]]:
     It sees what was committed before the lock was got.
     """
     wanted = [(record, True) for record in records]
-    return with_rows(cursor, _OF_RECORDS, "b_lock", wanted).fetchall() if wanted else []
+    return with_rows(cursor, statements.OF_RECORDS, "b_lock", wanted).fetchall() if wanted else []
 
 
 def part(cursor: Cursor, records: Iterable[int]) -> None:
     """Keep the words of sole contributors by themselves, before their golden record becomes something else."""
     wanted = [(record, True) for record in records]
     if wanted:
-        with_rows(cursor, _PART, "b_lock", wanted)
+        with_rows(cursor, statements.PART, "b_lock", wanted)
 
 
 def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) -> int:
     """Store contributions that the hub has, each only over an older one; returns how many were stored."""
     if not contributions:
         return 0
-    return int(with_rows(cursor, _UPDATE_CONTRIBUTIONS, "b_contribution", contributions).rowcount)
+    return int(with_rows(cursor, statements.UPDATE_CONTRIBUTIONS, "b_contribution", contributions).rowcount)
 
 
 def update_sole(cursor: Cursor, given: Sequence[Sequence[Any]]) -> tuple[list[tuple[int, bool, bool]], int]:
@@ -338,40 +278,40 @@ def update_sole(cursor: Cursor, given: Sequence[Sequence[Any]]) -> tuple[list[tu
     """
     if not given:
         return [], 0
-    found = with_rows(cursor, _UPDATE_SOLE, "b_sole", given).fetchall()
+    found = with_rows(cursor, statements.UPDATE_SOLE, "b_sole", given).fetchall()
     return [row[:3] for row in found], found[0][3] if found else 0
 
 
 def promise(cursor: Cursor, promised: Sequence[Sequence[Any]]) -> None:
     """Remember parents that have not arrived yet, so that they find their place."""
     if promised:
-        with_rows(cursor, _PROMISE, "b_contribution", promised)
+        with_rows(cursor, statements.PROMISE, "b_contribution", promised)
 
 
 def add_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) -> None:
     """Store contributions of source records never seen before; only one process reads their partition, so nothing is there."""
     try:
         with errors_translated():
-            copy_rows(cursor, "hub.contribution", CONTRIBUTION, contributions)
+            copy_rows(cursor, "hub.contribution", statements.CONTRIBUTION, contributions)
     except DataRefused as error:  # a delete that came by another partition: the batch is merged again and finds it
         raise TransientError(f"a contribution was stored meanwhile ({error.sqlstate})") from None
 
 
 def add_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
     """Store golden records whose ids were drawn in this very transaction."""
-    copy_rows(cursor, "hub.record", RECORD, golden)
+    copy_rows(cursor, "hub.record", statements.RECORD, golden)
 
 
 def put_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
     """Store golden records that may be there or not."""
     if golden:
-        with_rows(cursor, _UPSERT_RECORDS, "b_record", golden)
+        with_rows(cursor, statements.UPSERT_RECORDS, "b_record", golden)
 
 
 def update_records(cursor: Cursor, golden: Sequence[Sequence[Any]]) -> None:
     """Store golden records that this transaction has locked: cheaper than asking first whether they are there."""
     if golden:
-        with_rows(cursor, _UPDATE_RECORDS, "b_record", golden)
+        with_rows(cursor, statements.UPDATE_RECORDS, "b_record", golden)
 
 
 def put_history(cursor: Cursor, history: Sequence[Sequence[Any]]) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from connectors.postgres import Cursor, rows
 from lienthong import hub
-from lienthong.batch import Batch, Item
+from lienthong.batch import Batch, Item, Key
 from lienthong.hub import Row
+from lienthong.identity import agree, is_claim_of
 
-Agree = Callable[[str, Mapping[str, Any], Mapping[str, Any]], bool]
 
-
-def settle(cursor: Cursor, contested: Sequence[tuple[Item, int]], batch: Batch, agree: Agree) -> None:
+def settle(cursor: Cursor, contested: Sequence[tuple[Item, int]], batch: Batch) -> None:
     """Decide each claim whose identifier belongs to another record already.
 
     A link is accepted by itself when both sides agree on the check set and no second contribution comes from the same system.
@@ -80,7 +79,11 @@ def _join(cursor: Cursor, item: Item, holder: int, mine: dict[int, list[Item]]) 
 
 
 def merge_records(cursor: Cursor, keep: int, gone: int) -> set[int]:
-    """Move everything of one record into another, and its children with it; returns the records to fold again."""
+    """Move everything of one record into another, and its children with it; returns the records to fold again.
+
+    A merge beside it could add a child to the record that goes, unseen from here: raises `CrowdedError` when there is one.
+    """
+    hub.stay_alone(cursor)
     cursor.execute(
         "UPDATE hub.identifier SET record = %s WHERE claim IN (SELECT claim FROM hub.contribution WHERE record = %s AND claim IS NOT NULL)",
         [keep, gone],
@@ -95,6 +98,7 @@ def merge_records(cursor: Cursor, keep: int, gone: int) -> set[int]:
 
 def keep_promise(cursor: Cursor, keep: int, promised: int) -> set[int]:
     """The parent that children waited for turns out to be a record we know: they become its children, to be folded again."""
+    hub.stay_alone(cursor)
     again: set[int] = set()
     for child, entity in rows(cursor, "SELECT record, entity FROM hub.record WHERE parent = %s ORDER BY record", [promised]):
         again |= _adopt(cursor, int(child), entity, keep, promised)
@@ -138,15 +142,58 @@ def _park(cursor: Cursor, item: Item, holder: int, batch: Batch, *, same_system:
     entry = item.entry
     reason = "duplicate_identifier" if same_system else "link_in_doubt"
     why = "the same code twice in one system" if same_system else "the code is another record's and the check values differ"
+    words = f"record {item.record} and record {holder} claim one identifier: {why}; the data flows on under both"
+    cursor.execute("INSERT INTO hub.waiting VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", [item.claim, *item.key])
     item.claim = None
     cursor.execute(
         """INSERT INTO hub.parked (system, entity, local_key, kind, field, reason, message, version)
            SELECT %s, %s, %s, 'link', %s, %s, %s, %s
-           WHERE NOT EXISTS (SELECT 1 FROM hub.parked WHERE system = %s AND entity = %s AND local_key = %s AND kind = 'link' AND state = 'open')""",
+           WHERE NOT EXISTS (SELECT 1 FROM hub.parked WHERE system = %s AND entity = %s AND local_key = %s AND kind = 'link'
+                             AND (state = 'open' OR (state = 'apart' AND message = %s)))""",  # a person has kept these two apart
         [
-            entry.system, entry.entity, entry.key, "identifier", reason,
-            f"record {item.record} and record {holder} claim one identifier: {why}; the data flows on under both", entry.version,
-            entry.system, entry.entity, entry.key,
+            entry.system, entry.entity, entry.key, "identifier", reason, words, entry.version,
+            entry.system, entry.entity, entry.key, words,
         ],
     )
     batch.counts[entry.system, entry.entity, "link_parked"] += cursor.rowcount
+
+
+_WAITING = """
+SELECT w.claim, w.system, w.entity, w.local_key, c.parent_key, c.record, i.record
+FROM hub.waiting w JOIN hub.contribution c USING (system, entity, local_key)
+LEFT JOIN hub.identifier i ON i.claim = w.claim WHERE w.claim = ANY(%s) AND c.op = 's' AND c.claim IS NULL ORDER BY w.claim, w.system, w.local_key
+"""
+
+
+def try_again(cursor: Cursor, let_go: Collection[str]) -> set[int]:
+    """Give identifiers that their holders let go to the source records that waited for them; returns the records to fold again.
+
+    A dossier that is deleted and filed anew under its code comes by two partitions: the new row may be here before the old one is gone.
+    """
+    again: set[int] = set()
+    for claim, system, entity, key, parent, record, first_holder in rows(cursor, _WAITING, [sorted(let_go)]) if let_go else ():
+        values = hub.bodies(cursor, [(system, entity, key)])[system, entity, key]
+        if not is_claim_of(claim, entity, values, child=parent is not None):
+            continue
+        holder = record if first_holder is None else living(cursor, int(first_holder))
+        if holder != record and not _may_join(cursor, entity, values, record, holder):
+            continue
+        again |= _give(cursor, claim, (system, entity, key), record, holder)
+    return again
+
+
+def _may_join(cursor: Cursor, entity: str, values: Mapping[str, Any], record: int, holder: int) -> bool:
+    locked = hub.lock(cursor, [record, holder])
+    return not _systems(cursor, record) & _systems(cursor, holder) and agree(entity, values, locked[holder].body)
+
+
+def _give(cursor: Cursor, claim: str, key: Key, record: int, holder: int) -> set[int]:
+    cursor.execute("INSERT INTO hub.identifier VALUES (%s, %s) ON CONFLICT DO NOTHING", [claim, record])
+    cursor.execute("UPDATE hub.contribution SET claim = %s WHERE (system, entity, local_key) = (%s, %s, %s)", [claim, *key])
+    cursor.execute("DELETE FROM hub.waiting WHERE (system, entity, local_key) = (%s, %s, %s)", list(key))
+    cursor.execute(
+        """UPDATE hub.parked SET state = 'closed', closed_at = clock_timestamp()
+           WHERE state = 'open' AND kind = 'link' AND (system, entity, local_key) = (%s, %s, %s)""",
+        list(key),
+    )
+    return set() if record == holder else merge_records(cursor, *sorted((record, holder)))

@@ -19,7 +19,7 @@ from lienthong.batch import Batch, Item, Key, contribution_of, newest, read_mess
 from lienthong.errors import TransientError
 from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.hub import Known, Row
-from lienthong.identity import agree, claim_of, is_claim_of
+from lienthong.identity import claim_of, is_claim_of
 from lienthong.settings import Settings
 
 
@@ -35,8 +35,15 @@ class Merger:
 
     def merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]]) -> Batch:
         """Merge the messages and move the offsets, all or nothing; raises `FencedError` when another process was faster."""
+        try:
+            return self._merge(messages, moves, alone=False)
+        except hub.CrowdedError:
+            return self._merge(messages, moves, alone=True)
+
+    def _merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]], *, alone: bool) -> Batch:
         entries, batch = read_messages(messages)
         with transaction(self.connection) as cursor:
+            hub.enter(cursor, alone=alone)
             hub.move_offsets(cursor, moves)
             latest = newest([*entries, *steps.events(cursor, batch.notes)], batch.counts)
             known = self._known(cursor, latest, batch.notes)
@@ -176,13 +183,16 @@ class Merger:
         contested = [(item, taken.get(item.claim or "", holder)) for item, holder in contested]
         contested += [(held[claim], holder) for claim, holder in taken.items()]
         if contested:
-            links.settle(cursor, contested, batch, agree)
+            links.settle(cursor, contested, batch)
 
     # ------------------------------------------------------------ contributions, fold, golden records
     def _store(self, cursor: Cursor, batch: Batch, whole: dict[int, Item]) -> None:
         by_record: dict[int, list[Item]] = defaultdict(list)
         for item in batch.items:
             by_record[item.record].append(item)
+        for record in by_record.keys() & whole.keys():  # somebody else speaks about it, in this very batch
+            batch.items.append(whole[record])
+            by_record[record].append(whole.pop(record))
         old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)], whole)
         rest, rerouted = sole.store(cursor, batch, whole)
         for item in rest:
@@ -195,6 +205,7 @@ class Merger:
         rerouted += self._fold_all(cursor, batch, by_record, old)
         batch.again |= golden.children_of(cursor, rerouted)
         golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
+        golden.fold_again(cursor, self.authority, links.try_again(cursor, _let_go(batch.items)))
 
     def _contribute(self, cursor: Cursor, batch: Batch, by_record: Mapping[int, Sequence[Item]]) -> None:
         """Store what the items say, each only over something older."""
@@ -251,7 +262,7 @@ class Merger:
         """The routing of the dossiers whose children need it: several systems speak, or one that has a say by its role only."""
         wanted = {
             parent for record, parent in parents.items()
-            if parent is not None and (record in others or not all(self._is_static(item) for item in by_record[record]))
+            if parent is not None and (record in others or len(by_record[record]) > 1 or not self._is_static(by_record[record][0]))
         }
         return dict.fromkeys(wanted, {}) | hub.routing_of(cursor, sorted(wanted))
 
@@ -331,6 +342,12 @@ def _given_up(items: Iterable[Item]) -> list[tuple[str, int, str, str, str]]:
         (item.known.claim, item.known.record, *item.key) for item in items
         if item.known is not None and item.known.claim is not None and item.known.claim != item.claim
     ]
+
+
+def _let_go(items: Iterable[Item]) -> set[str]:
+    """The identifiers that somebody may take over: their source record has another now, or is gone."""
+    gone = {item.claim for item in items if item.entry.op == DELETE and item.claim is not None}
+    return gone | {claim for claim, *_ in _given_up(items)}
 
 
 def _follow_parents(cursor: Cursor, children: Sequence[Item]) -> None:

@@ -67,6 +67,11 @@ CREATE TABLE IF NOT EXISTS hub.identifier (
   claim text PRIMARY KEY, record bigint NOT NULL
 );
 
+-- Identifiers that a source record claims while another record holds them: tried again when that one lets go.
+CREATE TABLE IF NOT EXISTS hub.waiting (
+  claim text, system text, entity text, local_key text, PRIMARY KEY (claim, system, entity, local_key)
+);
+
 -- What changed: read and emptied by the router. lane 0 live, 1 backfill.
 CREATE TABLE IF NOT EXISTS hub.changed (
   lane smallint NOT NULL DEFAULT 0, id bigint GENERATED ALWAYS AS IDENTITY,

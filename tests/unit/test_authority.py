@@ -245,6 +245,13 @@ def test_a_delivered_copy_is_no_claim_that_the_record_exists() -> None:
     assert not folded(settings(), removed_copy, Said("ward-a", 1, {"status": 4})).deleted
 
 
+def test_a_copy_put_back_just_when_its_system_deleted_its_own_row_does_not_hide_the_delete() -> None:
+    """A delivery that was on its way inserts the row again: the ward then has its own delete and our copy of the same record."""
+    own_delete, put_back = Said("ward-a", 5, {}, exists=False), Said("ward-a", 6, {"status": 4}, delivered=True)
+    portal = Said("portal", 4, {"note": "a word of the portal"}, delivered=True)
+    assert folded(settings(), own_delete, put_back, portal).deleted
+
+
 def test_without_an_owner_a_record_is_gone_when_nobody_has_it_any_more() -> None:
     table = settings(record=[{"order": ["city-that-is-not-there"], "basis": "none"}])
     here, gone = Said("ward-a", 1, {"status": 4}), Said("ward-b", 2, {}, exists=False)
