@@ -3,9 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 ARGS ?=
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check format clean
+.PHONY: help setup demo test faults chaos bench check format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -23,6 +24,12 @@ demo: setup ## Run a small city on this machine and prove that nothing was lost:
 
 test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
 	$(BIN)/pytest $(ARGS)
+
+faults: setup ## Inject every fault one by one, one row each, into build/faults.json: make faults ARGS="--only 1,5 --seed x"
+	$(BIN)/python -m tests.faults $(ARGS)
+
+chaos: setup ## Mix faults at random under live load: make chaos MINUTES=10 ARGS="--seed x"
+	$(BIN)/python -m tests.faults --chaos $(MINUTES) $(ARGS)
 
 bench: setup ## Measure throughput and latency
 	$(BIN)/python -m benchmarks.run $(ARGS)

@@ -20,6 +20,7 @@ from benchmarks.debezium import KAFKA_VERSION, Debezium
 from benchmarks.jobs import measure_latency, measure_load, measure_stream
 from benchmarks.meters import machine
 from benchmarks.ours import Ours
+from benchmarks.reconcile import measure_reconcile
 from benchmarks.report import Report, Side
 from benchmarks.scale import measure_scale
 from benchmarks.servers import Servers
@@ -38,7 +39,7 @@ CONTENDERS: Mapping[str, Factory] = {
 }
 # What is asked for on the flow that the load has started, and what is run on its own.
 FLOW_JOBS = frozenset(("load", "stream", "latency"))
-JOBS = ("load", "stream", "latency", "full_path", "scale", "wards")
+JOBS = ("load", "stream", "latency", "full_path", "scale", "wards", "reconcile")
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -70,6 +71,8 @@ def bench(  # noqa: PLR0913  (each option of a command is an argument)
             for side, factory in sides.items():
                 console.print(f"[bold]{side}[/bold], run {turn + 1} of {repeat}")
                 _run(servers, factory, side, wanted, report)
+        if "reconcile" in wanted:
+            _reconcile(servers, sides, report)
     if "full_path" in wanted:
         report.copy("load", "full_path", "peer")
         report.copy("latency", "full_path_latency", "peer")
@@ -99,6 +102,14 @@ def _run(servers: Servers, factory: Factory, side: Side, wanted: frozenset[str],
             wards = measure_wards(servers)
             console.print(f"  {side} wards: {wards.wards} in {wards.workers_peak_mb} MB, p50 {wards.p50_ms} ms")
             report.add_extra("wards", side, asdict(wards))
+
+
+def _reconcile(servers: Servers, sides: Mapping[Side, Factory], report: Report) -> None:
+    """Compare a loaded target with what it is entitled to; the peer of this job is another than that of the flows."""
+    with _kept(report, "reconcile"):
+        for side, found in measure_reconcile(servers, report.work, with_peer="peer" in sides).items():
+            console.print(f"  {side} reconcile: {found.seconds} s, {found.moved_share:.2%} of the data moved, all found {found.equal}")
+            report.add_extra("reconcile", side, asdict(found))
 
 
 @contextmanager

@@ -126,14 +126,19 @@ class Producer:
                 self._producer.send(topic, value=value, key=key, partition=partition, headers=list(headers) or None)
             )
 
-    def flush(self) -> None:
-        """Wait until all messages are acknowledged; raises if one was not."""
+    def flush(self) -> dict[str, tuple[int, int]]:
+        """Wait until all messages are acknowledged; raises if one was not. Returns the first and last offset by topic (for one partition)."""
+        offsets: dict[str, tuple[int, int]] = {}
         with errors_translated():
             pending, self._pending = self._pending, []
             self._producer.flush(timeout=SEND_SECONDS + 5)
             for future in pending:
                 if not future.succeeded():
                     future.get(timeout=0.1)
+                sent = future.value
+                first, last = offsets.get(sent.topic, (sent.offset, sent.offset))
+                offsets[sent.topic] = (min(first, sent.offset), max(last, sent.offset))
+        return offsets
 
     def close(self) -> None:
         """Stop without waiting for what is unsent: the caller's position has not passed it."""
@@ -318,6 +323,39 @@ class Ends:
             partitions = self._consumer.partitions_for_topic(topic) or set()
             ends = self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
         return {tp.partition: end for tp, end in ends.items()}
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(KafkaError, OSError):
+            self._consumer.close(autocommit=False)
+
+
+class Tails:
+    """The last part of topics with one partition, read outside of any group."""
+
+    def __init__(self, bootstrap: str) -> None:
+        with errors_translated():
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=brokers(bootstrap), bootstrap_timeout_ms=BOOTSTRAP_MILLIS, group_id=None, enable_auto_commit=False,
+                auto_offset_reset="earliest", isolation_level="read_committed",
+            )
+
+    def ends(self, topics: Sequence[str]) -> dict[str, int]:
+        """The offset after the last message of each topic that exists."""
+        with errors_translated():
+            there = [TopicPartition(topic, 0) for topic in topics if self._consumer.partitions_for_topic(topic)]
+            return {tp.topic: end for tp, end in (self._consumer.end_offsets(there) if there else {}).items()}
+
+    def between(self, topic: str, start: int, end: int) -> Iterator[Message]:
+        """The messages from `start`, or from the oldest that is still there, up to before `end`."""
+        place = TopicPartition(topic, 0)
+        with errors_translated():
+            self._consumer.assign([place])
+            self._consumer.seek(place, start)
+            while (self._consumer.position(place) or 0) < end:
+                for batch in self._consumer.poll(timeout_ms=1000).values():
+                    for r in batch:
+                        yield Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()))
 
     def close(self) -> None:
         """Close the connection."""

@@ -13,7 +13,8 @@ import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from lienthong import frames
-from lienthong.frames import DELETE, STATE, Entry, Note
+from lienthong.days import DAY_MICROS, ZONE_MICROS
+from lienthong.frames import DELETE, STATE, Entry, Header, Note
 from lienthong.hub import Known
 
 Key = tuple[str, str, str]
@@ -45,10 +46,20 @@ class Batch:
     items: list[Item] = field(default_factory=list)
     stored: list[Item] = field(default_factory=list)  # of them those that one statement has stored whole
     notes: list[Note] = field(default_factory=list)
-    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    counts: Counter[tuple[int, str, str, str]] = field(default_factory=Counter)  # by day, system, entity, outcome
+    readings: dict[tuple[int, str, str], int] = field(default_factory=dict)  # the newest that spoke about a day, by day, system, entity
     damaged: list[tuple[Message, str]] = field(default_factory=list)
     through: dict[tuple[str, int], int] = field(default_factory=dict)
     again: set[int] = field(default_factory=set)  # records to fold again, though nothing came for them
+
+    def count(self, at: int, system: str, entity: str, outcome: str, n: int = 1) -> None:
+        """Count what has become of entries whose source committed at this instant (µs)."""
+        self.counts[(at + ZONE_MICROS) // DAY_MICROS, system, entity, outcome] += n
+
+    def saw(self, header: Header) -> None:
+        """Remember how far the readings are that spoke about a day."""
+        place = ((header.at + ZONE_MICROS) // DAY_MICROS, header.system, header.entity)
+        self.readings[place] = max(self.readings.get(place, 0), header.version)
 
 
 def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
@@ -60,13 +71,24 @@ def read_messages(messages: Iterable[Message]) -> tuple[list[Entry], Batch]:
             header, packed = frames.open_frame(message.value or b"")
             _check_model(header)
             if header.kind == "records":
-                entries += frames.unpack_entries(header, packed)
+                entries += list(frames.unpack_entries(header, packed))  # all of a frame, or nothing of it
             else:
                 batch.notes += frames.unpack_notes(header, packed)
             batch.through[header.system, message.partition] = header.at
+            batch.saw(header)
         except (DamagedError, KeyError, ValueError) as error:
             batch.damaged.append((message, str(error) if isinstance(error, DamagedError) else type(error).__name__))
+            _count_parked(batch, message.value or b"")
     return entries, batch
+
+
+def _count_parked(batch: Batch, frame: bytes) -> None:
+    """The entries of a frame that is parked unopened, when what is left of it proves whose they were and how many."""
+    found = frames.proved(frame)
+    if found is not None and found[0].kind in ("records", "refused"):
+        header, entries = found
+        for outcome in ("captured", "parked"):
+            batch.count(header.at, header.system, header.entity, outcome, entries)
 
 
 def _check_model(header: frames.Header) -> None:
@@ -78,11 +100,11 @@ def _check_model(header: frames.Header) -> None:
         raise DamagedError("a kind, entity or field that this version does not know")
 
 
-def newest(entries: Iterable[Entry], counts: Counter[tuple[str, str, str]]) -> dict[Key, Entry]:
+def newest(entries: Iterable[Entry], batch: Batch) -> dict[Key, Entry]:
     """The newest entry of each source record; the others are counted, never lost from the sum."""
     latest: dict[Key, Entry] = {}
     for entry in entries:
-        counts[entry.system, entry.entity, "captured"] += 1
+        batch.count(entry.at, entry.system, entry.entity, "captured")
         key = (entry.system, entry.entity, entry.key)
         held = latest.get(key)
         if held is None:
@@ -90,8 +112,9 @@ def newest(entries: Iterable[Entry], counts: Counter[tuple[str, str, str]]) -> d
             continue
         older = (entry.epoch, entry.version) < (held.epoch, held.version)
         same = (entry.epoch, entry.version) == (held.epoch, held.version)
-        counts[entry.system, entry.entity, "duplicate" if same else "older"] += 1
-        if not older and not same:
+        left = entry if older or same else held
+        batch.count(left.at, left.system, left.entity, "duplicate" if same else "older")
+        if left is held:
             latest[key] = entry
     return latest
 

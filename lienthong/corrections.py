@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +9,11 @@ import schemas
 from connectors.postgres import Cursor
 from lienthong import frames, hub
 from lienthong.authority import RECORD, Golden
-from lienthong.batch import Item
+from lienthong.batch import Batch, Item
 from lienthong.frames import DELETE
 
 
-def keep(
-    cursor: Cursor, counts: Counter[tuple[str, str, str]], items: Sequence[Item], folded: Golden
-) -> list[tuple[int, int, str | None, int]]:
+def keep(cursor: Cursor, batch: Batch, items: Sequence[Item], folded: Golden) -> list[tuple[int, int, str | None, int]]:
     """Keep what the items ask for against the golden record; returns the entries for the change list that send it back."""
     back: list[tuple[int, int, str | None, int]] = []
     for item in items:
@@ -24,7 +21,7 @@ def keep(
         asked = _asked(item, folded)
         if asked:
             hub.put_corrections(cursor, entry.system, entry.entity, item.record, entry.version, asked)
-            counts[entry.system, entry.entity, "correction"] += len(asked)
+            batch.count(entry.at, entry.system, entry.entity, "correction", len(asked))
             back.append((item.record, 0, entry.system, entry.at))
     return back
 

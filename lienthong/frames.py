@@ -207,6 +207,23 @@ def open_frame(data: bytes) -> tuple[Header, list[bytes]]:
     return header, entries
 
 
+def proved(data: bytes) -> tuple[Header, int] | None:
+    """Header and number of entries of a frame that may be damaged: known when all lengths add up and one entry's hash fits the header."""
+    try:
+        header, salt, at, count = _open_header(data)
+    except DamagedError:
+        return None
+    is_proved = False
+    for _ in range(count):
+        if at + _PREFIX.size > len(data):
+            return None
+        length, digest = _PREFIX.unpack_from(data, at)
+        at += _PREFIX.size
+        is_proved = is_proved or blake2b(data[at : at + length], digest_size=_DIGEST_BYTES, key=salt).digest() == digest
+        at += length
+    return (header, count) if is_proved and at == len(data) else None
+
+
 def _open_header(data: bytes) -> tuple[Header, bytes, int, int]:
     try:
         magic, length, count = _HEADER.unpack_from(data)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -29,7 +30,7 @@ from lienthong import hub_statements as statements
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
-SCHEMA_FILES = ("hub.sql", "parked.sql", "reconcile.sql")  # run in this order at every start
+SCHEMA_FILES = ("hub.sql", "parked.sql", "reconcile.sql", "certificate.sql")  # run in this order at every start
 
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
@@ -359,14 +360,15 @@ def note_changed(cursor: Cursor, changed: Sequence[tuple[int, int, str | None, i
     copy_rows(cursor, "hub.changed", ("record", "lane", "resend", "at"), changed)
 
 
-def count(cursor: Cursor, counts: Mapping[tuple[str, str, str], int]) -> None:
-    """Add to the counters, in key order."""
+def count(cursor: Cursor, counts: Mapping[tuple[int, str, str, str], int], readings: Mapping[tuple[int, str, str], int] = MappingProxyType({})) -> None:
+    """Add to the counters of each (day, system, entity, outcome), in key order; `readings` are the newest that spoke about a day."""
     if not counts:
         return
-    values = sorted((s, e, o, n) for (s, e, o), n in counts.items())
-    marks = ", ".join(["(%s, %s, %s, %s)"] * len(values))
+    values = sorted((*key, n, readings.get(key[:3], 0) if key[3] == "captured" else 0) for key, n in counts.items())
+    marks = ", ".join(["('1970-01-01'::date + %s, %s, %s, %s, %s, %s)"] * len(values))
     cursor.execute(
-        f"INSERT INTO hub.counter AS c VALUES {marks} ON CONFLICT (system, entity, outcome) DO UPDATE SET n = c.n + excluded.n",  # noqa: S608
+        f"""INSERT INTO hub.day_count AS c VALUES {marks} ON CONFLICT (day, system, entity, outcome)
+            DO UPDATE SET n = c.n + excluded.n, reading = greatest(c.reading, excluded.reading)""",  # noqa: S608
         [item for value in values for item in value],
     )
 

@@ -155,7 +155,7 @@ def _park(cursor: Cursor, item: Item, holder: int, batch: Batch, *, same_system:
             entry.system, entry.entity, entry.key, words,
         ],
     )
-    batch.counts[entry.system, entry.entity, "link_parked"] += cursor.rowcount
+    batch.count(entry.at, entry.system, entry.entity, "link_parked", cursor.rowcount)
 
 
 _WAITING = """

@@ -27,7 +27,7 @@ from connectors.postgres import (
     sql,
     transaction,
 )
-from lienthong import frames
+from lienthong import breaker, frames
 from lienthong.capture import state
 from lienthong.capture.line import open_source
 from lienthong.capture.run import line_for
@@ -78,6 +78,7 @@ class Loader:
         self._local = threading.local()
         self._opened: list[Connection] = []
         self._hub_lock = threading.Lock()
+        breaker.at_capture(system, settings.parking.stop)
 
     # ------------------------------------------------------------ the whole
     def reach(self) -> None:

@@ -150,6 +150,14 @@ class Mapper:
             return date.today()  # noqa: DTZ011 - a code without a date is read with today's register
         return day_of(moment, self.zone) if moment > 1_000_000 else to_date(moment)
 
+    def unified(self, name: str, local: Any) -> Any:
+        """What one local value, as JSON has it, means in the unified model; where the profile cannot say, the value itself."""
+        try:
+            read = _lookup(self.layout.mapping.fields[name], self.zone, schemas.field(self.layout.entity, name))
+            return local if local is None or read is None else read(local)
+        except Unreadable:
+            return local
+
     # ------------------------------------------------------------ writing
     def writer(self, name: str) -> Callable[[Any], Any]:
         """The function from unified value to what the column takes."""

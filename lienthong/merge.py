@@ -45,7 +45,7 @@ class Merger:
         with transaction(self.connection) as cursor:
             hub.enter(cursor, alone=alone)
             hub.move_offsets(cursor, moves)
-            latest = newest([*entries, *steps.events(cursor, batch.notes)], batch.counts)
+            latest = newest([*entries, *steps.events(cursor, batch.notes)], batch)
             known = self._known(cursor, latest, batch.notes)
             self._complete_sets(cursor, batch, latest, known)
             batch.items = self._items(latest, known, batch)
@@ -55,7 +55,7 @@ class Merger:
             self._store(cursor, batch, whole)
             parked.from_batch(cursor, batch)
             hub.note_loaded(cursor, {(n.header.system, int(n.content["partition"])) for n in batch.notes if n.header.kind == "load_complete"})
-            hub.count(cursor, batch.counts)
+            hub.count(cursor, batch.counts, batch.readings)
         return batch
 
     # ------------------------------------------------------------ what is known already
@@ -84,7 +84,7 @@ class Merger:
                     latest[full] = Entry(
                         head.system, head.entity, key, DELETE, head.epoch, head.version, 0, 0, b"", root, None, False, None, head.at
                     )
-                    batch.counts[head.system, head.entity, "captured"] += 1
+                    batch.count(head.at, head.system, head.entity, "captured")
             missing = [key for key in latest if key not in known]
             known.update(hub.existing(cursor, missing))
 
@@ -94,13 +94,13 @@ class Merger:
             had = known.get(key)
             if had is not None and had.op != "p" and (entry.epoch, entry.version) <= (had.epoch, had.version):
                 same = (entry.epoch, entry.version) == (had.epoch, had.version)
-                batch.counts[entry.system, entry.entity, "duplicate" if same else "older"] += 1
+                batch.count(entry.at, entry.system, entry.entity, "duplicate" if same else "older")
                 continue
             try:
                 values = entry.values() if entry.op == STATE else {}
             except DamagedError as error:
                 batch.notes.append(parked.unreadable(entry, error))
-                batch.counts[entry.system, entry.entity, "captured"] -= 1
+                batch.count(entry.at, entry.system, entry.entity, "captured", -1)
                 continue
             items.append(Item(entry, had, values))
         return items
@@ -232,13 +232,13 @@ class Merger:
                 routing[record] = folded.values
             if golden.is_rerouted(before, folded):
                 rerouted.append(record)
-            changed += corrections.keep(cursor, batch.counts, items, folded)
+            changed += corrections.keep(cursor, batch, items, folded)
             outcome = "unchanged" if _is_unchanged(before, folded, only, parent) else "merged"
             if outcome == "merged":
                 new_rows.append(golden.row_of(record, items[0].entry.entity, parent, folded, only, before))
                 changed.append((record, 0, None, max(item.entry.at for item in items)))
             for item in items:
-                batch.counts[item.entry.system, item.entry.entity, outcome] += 1
+                batch.count(item.entry.at, item.entry.system, item.entry.entity, outcome)
         _write(cursor, by_record, old, new_rows)
         hub.note_changed(cursor, changed)
         return rerouted

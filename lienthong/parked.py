@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
@@ -19,43 +20,50 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 _CLOSE = """
 UPDATE hub.parked p SET state = 'closed', closed_at = clock_timestamp()
 FROM (SELECT unnest(%s::text[]) AS system, unnest(%s::text[]) AS entity, unnest(%s::text[]) AS local_key, unnest(%s::bigint[]) AS version) d
-WHERE p.state = 'open' AND p.kind = 'refused' AND (p.system, p.entity, p.local_key) = (d.system, d.entity, d.local_key)
-  AND p.version < d.version
+WHERE p.state = 'open' AND p.kind IN ('refused', 'ghost') AND (p.system, p.entity, p.local_key) = (d.system, d.entity, d.local_key)
+  AND p.version <= d.version
 """
 
 
 def from_batch(cursor: Cursor, batch: Batch) -> None:
-    """Park what the batch brought refused or damaged; close what a good state has cured."""
+    """Park what the batch brought refused or damaged; close what a good state has cured.
+
+    A record read again carries the number of the last finished reading, which may be the one that refused it: equal cures too.
+    """
     _close_cured(cursor, batch)
     for note in batch.notes:
         if note.header.kind == "refused":
-            _park_refused(cursor, batch, note.header.system, note.header.entity, note.header.version, note.content)
+            _park_refused(cursor, batch, note.header, note.content)
         elif note.header.kind == "step" and note.content["status"] is None:
             content = {"key": note.content["root"], "field": "status", "reason": note.content.get("reason", "missing"), "payload": ""}
             content["message"] = "a status step: " + note.content["problem"]
-            _park_refused(cursor, batch, note.header.system, note.header.entity, note.header.version, content)
+            _park_refused(cursor, batch, note.header, content)
         elif note.header.kind == "load_complete" and note.header.epoch > 1:
             _quarantine(cursor, batch, note)
         elif note.header.kind == "overwritten":
-            _keep_overwritten(cursor, batch, note.header.system, note.content)
+            _keep_overwritten(cursor, batch, note.header, note.content)
     for message, why in batch.damaged:
         text = f"a frame that cannot be opened: {why}; reload the system it came from, or replay the parked bytes"
         cursor.execute(
             _PUT, ["?", "?", None, "damaged", None, "damaged", text, message.topic, message.partition, message.offset, None,
-                   Vault(None).seal(message.value or b"")]
+                   Vault.from_environment().seal(message.value or b"")]
         )
-        batch.counts["?", "?", "damaged"] += 1
+        batch.count(message.timestamp_millis * 1000, "?", "?", "damaged")
 
 
 def unreadable(entry: Entry, error: RecordError) -> Note:
     """The refusal of an entry that is whole but holds no record of its entity: packed wrongly where it came from."""
     header = Header(entry.system, entry.entity, "refused", entry.epoch, entry.version, 0, entry.at)
-    payload = base64.b64encode(Vault(None).seal(entry.body)).decode()
+    payload = base64.b64encode(Vault.from_environment().seal(entry.body)).decode()
     return Note(header, {"key": entry.key, "field": None, "reason": error.reason, "message": str(error), "payload": payload})
 
 
-def _park_refused(cursor: Cursor, batch: Batch, system: str, entity: str, version: int, content: dict[str, Any]) -> None:
-    batch.counts[system, entity, "captured"] += 1
+def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any]) -> None:
+    system, entity, version = header.system, header.entity, header.version
+    batch.count(header.at, system, entity, "captured")
+    if _is_cured(cursor, header, content["key"]):
+        batch.count(header.at, system, entity, "older")
+        return
     cursor.execute(
         """SELECT id FROM hub.parked WHERE state = 'open' AND kind = 'refused' AND (system, entity, local_key) = (%s, %s, %s)
            ORDER BY version DESC LIMIT 1 FOR UPDATE""",
@@ -68,13 +76,19 @@ def _park_refused(cursor: Cursor, batch: Batch, system: str, entity: str, versio
             _PUT,
             [system, entity, content["key"], "refused", content["field"], content["reason"], content["message"], None, None, None, version, payload],
         )
-        batch.counts[system, entity, "refused"] += 1
+        batch.count(header.at, system, entity, "refused")
         return
     cursor.execute(
         "UPDATE hub.parked SET field = %s, reason = %s, message = %s, payload = %s, version = %s WHERE id = %s AND version < %s",
         [content["field"], content["reason"], content["message"], payload, version, before[0], version],
     )
-    batch.counts[system, entity, "refused" if cursor.rowcount else "duplicate"] += 1
+    batch.count(header.at, system, entity, "refused" if cursor.rowcount else "duplicate")
+
+
+def _is_cured(cursor: Cursor, header: Header, key: str) -> bool:
+    """Whether the hub holds a newer state already, of this batch or an earlier one: then the refusal is of the past."""
+    newer = "SELECT 1 FROM hub.contribution WHERE (system, entity, local_key) = (%s, %s, %s) AND op <> 'p' AND (epoch, version) > (%s, %s)"
+    return bool(rows(cursor, newer, [header.system, header.entity, key, header.epoch, header.version]))
 
 
 def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
@@ -89,13 +103,14 @@ def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
         if partition_of(system, parent if parent is not None else key, partitions) == note.content["partition"]:
             text = "the restored source does not hold it any more; a person decides whether it was lost there or is really gone"
             cursor.execute(_PUT, [system, entity, key, "ghost", None, "not_in_new_epoch", text, None, None, None, version, None])
-            batch.counts[system, entity, "quarantined"] += 1
+            batch.count(note.header.at, system, entity, "quarantined")
 
 
-def _keep_overwritten(cursor: Cursor, batch: Batch, system: str, content: dict[str, Any]) -> None:
+def _keep_overwritten(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any]) -> None:
     """The applier overwrote a local edit: it becomes a correction request, whether or not capture has seen the edit (B5)."""
+    system = header.system
     if content["base"] is None:
-        batch.counts[system, content["entity"], "adopted_over"] += 1  # first write over a row that was there before us: no edit
+        batch.count(header.at, system, content["entity"], "adopted_over")  # first write over a row that was there before us: no edit
         return
     cursor.execute(
         """INSERT INTO hub.correction (system, entity, record, field, asked, golden, owner, version)
@@ -105,68 +120,83 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, system: str, content: dict[s
            ON CONFLICT DO NOTHING""",  # capture may have seen the edit before
         {**content, "system": system},
     )
-    batch.counts[system, content["entity"], "correction"] += cursor.rowcount
+    batch.count(header.at, system, content["entity"], "correction", cursor.rowcount)
 
 
 def _close_cured(cursor: Cursor, batch: Batch) -> None:
     good = [*batch.items, *batch.stored]
-    if not good or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind = 'refused' LIMIT 1"):
+    if not good or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind IN ('refused', 'ghost') LIMIT 1"):
         return
     cured = [(*item.key, item.entry.version) for item in good]
     cursor.execute(_CLOSE, [list(column) for column in zip(*cured, strict=True)])
     if cursor.rowcount:
-        batch.counts["*", "*", "cured"] += cursor.rowcount
+        batch.count(good[0].entry.at, "*", "*", "cured", cursor.rowcount)
 
 
-def listing(
-    connection: Connection, *, system: str | None = None, entity: str | None = None, reason: str | None = None, limit: int = 100
-) -> list[dict[str, Any]]:
-    """Open parked records, oldest first, without their payload."""
-    names = ("id", "system", "entity", "local_key", "kind", "field", "reason", "message", "topic", "partition", "offset", "version", "parked_at")
-    columns = ", ".join(f'"{name}"' for name in names)
+# ------------------------------------------------------------------ what is parked
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which parked records are meant; every condition given must hold."""
+
+    system: str | None = None
+    entity: str | None = None
+    reason: str | None = None
+    kind: str | None = None
+    older_seconds: float | None = None
+    ids: tuple[int, ...] | None = None
+    limit: int = 100
+
+    def arguments(self) -> dict[str, Any]:
+        """For the statements below."""
+        ids = None if self.ids is None else list(self.ids)
+        return {"s": self.system, "e": self.entity, "r": self.reason, "k": self.kind, "a": self.older_seconds, "i": ids, "n": self.limit}
+
+
+COLUMNS = ("id", "system", "entity", "local_key", "kind", "field", "reason", "message", "topic", "partition", "offset", "version", "parked_at")
+_IN_HUB = """
+SELECT id, system, entity, local_key, kind, field, reason, message, topic, partition, "offset", version, parked_at FROM hub.parked
+WHERE state = 'open' AND (%(s)s IS NULL OR system = %(s)s) AND (%(e)s IS NULL OR entity = %(e)s) AND (%(r)s IS NULL OR reason = %(r)s)
+  AND (%(k)s IS NULL OR kind = %(k)s) AND (%(i)s::bigint[] IS NULL OR id = ANY(%(i)s))
+  AND (%(a)s IS NULL OR parked_at < clock_timestamp() - %(a)s::float8 * INTERVAL '1 second') ORDER BY id LIMIT %(n)s
+"""
+_IN_TARGET = """
+SELECT id, %(s)s, entity, record::text, 'apply', field, reason, message, topic, partition, "offset", version, at FROM lienthong.parked
+WHERE state IN ('parked', 'replay') AND (%(e)s IS NULL OR entity = %(e)s) AND (%(r)s IS NULL OR reason = %(r)s)
+  AND (%(i)s::bigint[] IS NULL OR id = ANY(%(i)s)) AND (%(a)s IS NULL OR at < clock_timestamp() - %(a)s::float8 * INTERVAL '1 second')
+ORDER BY id LIMIT %(n)s
+"""
+
+
+def listing(connection: Connection, wanted: Wanted = Wanted()) -> list[dict[str, Any]]:  # noqa: B008 - frozen
+    """Open parked records of the hub in the order in which they came, without their payload."""
     with transaction(connection) as cursor:
-        found = rows(
-            cursor,
-            f"""SELECT {columns} FROM hub.parked WHERE state = 'open' AND (%(s)s IS NULL OR system = %(s)s)
-                AND (%(e)s IS NULL OR entity = %(e)s) AND (%(r)s IS NULL OR reason = %(r)s) ORDER BY id LIMIT %(n)s""",  # noqa: S608
-            {"s": system, "e": entity, "r": reason, "n": limit},
-        )
-    return [dict(zip(names, row, strict=True)) for row in found]
+        found = rows(cursor, _IN_HUB, wanted.arguments())
+    return [{"ref": str(row[0]), **dict(zip(COLUMNS, row, strict=True))} for row in found]
 
 
-def at_targets(
-    settings: Settings, *, system: str | None = None, entity: str | None = None, reason: str | None = None, limit: int = 100
-) -> list[dict[str, Any]]:
-    """Records that a target's own rules refused, from its `lienthong.parked`; a target that is away is skipped and said so."""
+def at_targets(settings: Settings, wanted: Wanted) -> list[dict[str, Any]]:
+    """Records that targets' own rules refused, from their `lienthong.parked`; a target that is away is skipped and said so."""
     found: list[dict[str, Any]] = []
-    for name, party in settings.systems.items():
-        if (system is not None and name != system) or not party.apply or settings.contract_of(name) is None:
+    for name, party in settings.systems.items() if wanted.kind in (None, "apply") else ():
+        if (wanted.system is not None and name != wanted.system) or not party.apply or settings.contract_of(name) is None:
             continue
         try:
-            found += _at_target(name, party.dsn, entity, reason, limit)
+            found += at_target(name, party.dsn, wanted)
         except (ConfigError, FatalError, TransientError) as error:
             found.append(_unreachable(name, str(error)))
     return found
 
 
-def _at_target(system: str, dsn: str, entity: str | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
+def at_target(system: str, dsn: str, wanted: Wanted) -> list[dict[str, Any]]:
+    """The same of one target."""
     connection = connect(dsn, application_name="lienthong parked", connect_timeout_seconds=3)
     try:
         with transaction(connection) as cursor:
-            found = rows(
-                cursor,
-                """SELECT id, entity, record::text, 'apply', field, reason, message, topic, partition, "offset", version, at
-                   FROM lienthong.parked WHERE state = 'parked' AND (%(e)s IS NULL OR entity = %(e)s)
-                   AND (%(r)s IS NULL OR reason = %(r)s) ORDER BY id LIMIT %(n)s""",
-                {"e": entity, "r": reason, "n": limit},
-            )
+            found = rows(cursor, _IN_TARGET, wanted.arguments() | {"s": system})
     finally:
         connection.close()
-    return [dict(zip(_AT_TARGET, (number, system, *rest), strict=True)) for number, *rest in found]
-
-
-_AT_TARGET = ("id", "system", "entity", "local_key", "kind", "field", "reason", "message", "topic", "partition", "offset", "version", "parked_at")
+    return [{"ref": f"{system}/{row[0]}", **dict(zip(COLUMNS, row, strict=True))} for row in found]
 
 
 def _unreachable(system: str, why: str) -> dict[str, Any]:
-    return dict.fromkeys(_AT_TARGET) | {"system": system, "kind": "unreachable", "reason": "unreachable", "message": why}
+    return dict.fromkeys(("ref", *COLUMNS)) | {"system": system, "kind": "unreachable", "reason": "unreachable", "message": why}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from connectors.kafka import Ends
 from connectors.postgres import connect, one, rows, transaction
 from lienthong import frames
 from lienthong.errors import TransientError
+from lienthong.receivers import receivers
 from lienthong.route import topic_of
 from lienthong.settings import Settings
 
@@ -31,6 +32,7 @@ def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
                 return f"capture of {behind[0][0]}"
             stored = dict(rows(cursor, "SELECT partition, next FROM hub.consumer_offset WHERE topic = %s", [frames.TOPIC]))
             changed = one(cursor, "SELECT count(*) FROM hub.changed")
+            served = receivers(cursor, settings)
     finally:
         hub.close()
     for partition, end in ends.of(frames.TOPIC).items():
@@ -38,17 +40,15 @@ def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
             return "merge"
     if changed is None or changed[0]:
         return "route"
-    return _unapplied(settings, ends)
+    return _unapplied(settings, served, ends)
 
 
-def _unapplied(settings: Settings, ends: Ends) -> str | None:
-    for system, party in settings.systems.items():
-        if not party.apply or not settings.contract_of(system):
-            continue
+def _unapplied(settings: Settings, served: Sequence[str], ends: Ends) -> str | None:
+    for system in served:
         end = ends.of(topic_of(system)).get(0, 0)
         if not end:
             continue
-        connection = connect(party.dsn, application_name="lienthong quiet")
+        connection = connect(settings.systems[system].dsn, application_name="lienthong quiet")
         try:
             with transaction(connection) as cursor:
                 found = one(cursor, "SELECT next FROM lienthong.consumer_offset WHERE topic = %s", [topic_of(system)])

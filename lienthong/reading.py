@@ -13,17 +13,18 @@ import schemas
 from connectors.avro import UnfitError
 from connectors.postgres import Cursor, DataRefused, errors_translated, is_bytes, one, rows, shared_locks, sql
 from lienthong import frames
+from lienthong.breaker import Breaker, WatchedMapper, at_capture
 from lienthong.errors import ConfigError
 from lienthong.frames import DELETE, STATE, FrameBuilder, Header, Kind
 from lienthong.keys import join_key
 from lienthong.layout import TEXT_CHARACTERS_MAX, Layout, identifier
-from lienthong.mapping import Mapper, Refusal
+from lienthong.mapping import Refusal
 from lienthong.settings import Profile
 from lienthong.vault import Vault
 
 Note = tuple[str, str | None, dict[str, Any]]  # kind, root key, content
 
-_HEAD = 7  # local key, parent key, deleted, applied record, inserted by us, edited fields, version of our last write
+HEAD = 7  # local key, parent key, deleted, applied record, inserted by us, edited fields, version of our last write
 KEY_CHARACTERS_MAX = 4000
 REFUSED_AT_ONCE = 50
 _SAME_TEXT = {"int2", "int4", "int8", "text", "varchar", "uuid", "name"}  # types whose text is the same wherever it is made
@@ -105,10 +106,10 @@ class Output:
 class EntityReading:
     """Reads records of one entity of one system: by keys, by key range, and packs them."""
 
-    def __init__(self, cursor: Cursor, profile: Profile, entity: str, *, vault: Vault, has_applied: bool) -> None:
-        self.entity = entity
+    def __init__(self, cursor: Cursor, profile: Profile, entity: str, *, vault: Vault, has_applied: bool, breaker: Breaker) -> None:
+        self.entity, self.breaker = entity, breaker
         self.layout = Layout.of(cursor, profile, entity)
-        self.mapper = Mapper(self.layout)
+        self.mapper = WatchedMapper(self.layout, breaker)
         self.vault = vault
         self.bits = {f.name: 1 << f.index for f in schemas.fields(entity)}
         self.has_applied = has_applied and bool(self.layout.writable())
@@ -232,9 +233,10 @@ class EntityReading:
             raise
 
     # ------------------------------------------------------------ packing
-    def _pack(self, found: Iterable[Sequence[Any]], output: Output) -> dict[str, str | None]:
+    def _pack(self, found: Sequence[Sequence[Any]], output: Output) -> dict[str, str | None]:
         entity, mask, make = self.entity, self.mapper.mask, self._entry
         seen: dict[str, str | None] = {}
+        self.breaker.saw(entity, len(found))
         for row in found:
             key, parent = row[0], row[1]
             if key in seen:
@@ -255,7 +257,7 @@ class EntityReading:
             return unfit
         if gone:
             return _gone(key, parent, record, delivered=delivered)
-        values = self.mapper.read(row[_HEAD:], complete=row[5] is None)
+        values = self.mapper.read(row[HEAD:], complete=row[5] is None)
         if isinstance(values, Refusal):
             return values
         try:
@@ -286,7 +288,7 @@ class EntityReading:
 
     def _unfit_text(self, row: Sequence[Any]) -> Refusal | None:
         """What no record can hold: a key without end, bytes that are no text."""
-        for name, raw in (("", row[0]), ("", row[1]), *zip(self.mapper.selected, row[_HEAD:], strict=True)):
+        for name, raw in (("", row[0]), ("", row[1]), *zip(self.mapper.selected, row[HEAD:], strict=True)):
             if isinstance(raw, str) and shown(raw) is not raw:
                 return Refusal(name, "invalid_utf8", "bytes that are not UTF-8 text; correct them at the source (its database is SQL_ASCII)")
         if len(row[0]) > KEY_CHARACTERS_MAX:
@@ -294,9 +296,10 @@ class EntityReading:
         return None
 
     def _named(self, row: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(self.mapper.selected, row[_HEAD:], strict=True))
+        return dict(zip(self.mapper.selected, row[HEAD:], strict=True))
 
     def _refused(self, key: str, refusal: Refusal, raws: Mapping[str, Any]) -> dict[str, Any]:
+        self.breaker.failed(self.entity, refusal.reason, refusal.field)
         payload = orjson.dumps({name: _plain(value) for name, value in raws.items()})
         return {
             "key": key[:KEY_CHARACTERS_MAX], "field": refusal.field, "reason": refusal.reason, "message": refusal.message,
@@ -379,7 +382,8 @@ class SourceReadings:
         found = one(cursor, "SELECT to_regclass('lienthong.applied') IS NOT NULL")
         has_applied = bool(found and found[0])
         order = [entity for entity in schemas.ENTITIES if entity in profile.entities]
-        self.entities = {entity: EntityReading(cursor, profile, entity, vault=vault, has_applied=has_applied) for entity in order}
+        watch = at_capture(system)
+        self.entities = {e: EntityReading(cursor, profile, e, vault=vault, has_applied=has_applied, breaker=watch) for e in order}
         self.tables = sorted({table for reading in self.entities.values() for table in reading.layout.types})
         self.shape = shape_of(cursor, self.tables)
         if not self.entities:

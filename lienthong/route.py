@@ -26,9 +26,12 @@ from lienthong import hub
 from lienthong.authority import Authority, Said
 from lienthong.capture import state
 from lienthong.contracts import Terms, terms_of
+from lienthong.entitled import Golden, due, held_groups, read_golden
 from lienthong.errors import FencedError, TransientError
+from lienthong.in_doubt import Sent
 from lienthong.readers import from_micros
 from lienthong.settings import Settings
+from lienthong.too_large import TooLarge
 
 logger = logging.getLogger(__name__)
 
@@ -38,32 +41,11 @@ SENT, WITHDRAWN, DELETED, MERGED = "s", "w", "d", "m"
 _ORDER = {entity: place for place, entity in enumerate(schemas.ENTITIES)}
 
 _TAKE = "SELECT lane, id, record, resend, at FROM hub.changed ORDER BY lane, id LIMIT %s"
-_GOLDEN = """
-SELECT record, entity, parent, merged_into, deleted, sole, body::text, who::text FROM hub.record WHERE record = ANY(%s)
-"""
 
 
 def topic_of(system: str) -> str:
     """The out-topic of a receiving system."""
     return f"lienthong.out.{system}"
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """A golden record as the router reads it."""
-
-    record: int
-    entity: str
-    parent: int | None
-    merged_into: int | None
-    deleted: bool
-    sole: str | None
-    values: dict[str, Any]
-    who: dict[str, str]
-
-    def holder(self, group: str) -> str | None:
-        """The system whose word a field group is."""
-        return self.sole if self.sole is not None else self.who.get(group)
 
 
 @dataclass(slots=True)
@@ -96,6 +78,8 @@ class Router:
         with transaction(self.connection) as cursor:
             cursor.execute("INSERT INTO hub.capture_state (system) VALUES (%s) ON CONFLICT DO NOTHING", [LEASE])
             cursor.execute(hub.KEYED)
+            self.too_large = TooLarge(cursor)
+        self.sent = Sent(self.connection, settings.kafka.bootstrap)
         self._beat_at = 0.0
         self._open: set[str] = {name for name, system in settings.systems.items() if system.capture == "none"}
         self._receivers = {contract.system for contract in settings.contracts.values()}
@@ -140,6 +124,17 @@ class Router:
     # ------------------------------------------------------------ one reading
     def step(self) -> int:
         """Route one slice of the change list; returns how many changes were taken."""
+        in_doubt = self.sent.settle({topic_of(system): system for system in self.settings.systems})
+        if in_doubt:
+            logger.info("messages were sent but not stored: their records are looked at again", extra={"action": "in_doubt", "records": in_doubt})
+        try:
+            return self._step()
+        except BaseException:
+            self.sent.forget()
+            self.too_large.forget()
+            raise
+
+    def _step(self) -> int:
         if time.monotonic() - self._looked_at > 0.5:
             self.open_loaded()
         number = self.numbers.draw()
@@ -155,27 +150,30 @@ class Router:
             return 0
         for golden in sorted(reading.golden.values(), key=lambda g: (_ORDER[g.entity], g.record)):
             self._route(reading, golden)
-        self._send(reading)
+        acknowledged = self._send(reading)
         with transaction(self.connection) as cursor:
+            self.sent.store(cursor, acknowledged)
             self._store(cursor, reading)
+            self.too_large.store(cursor, number)
+        self.too_large.stored()
         self._beat(min((at for at in reading.at.values() if at), default=0))
         return len(taken)
 
     def _read(self, cursor: Cursor, reading: Reading) -> None:
-        reading.golden = _golden(cursor, list(reading.at))
+        reading.golden = read_golden(cursor, list(reading.at))
         dossiers = [g.record for g in reading.golden.values() if g.entity == "dossier"]
         children = [r for (r,) in rows(cursor, "SELECT record FROM hub.record WHERE parent = ANY(%s)", [dossiers])] if dossiers else []
         self._look_up(cursor, reading, list(reading.golden))
         flipped = {d for d in dossiers if self._flips(reading, reading.golden[d])}
         if flipped and children:
-            more = [g for g in _golden(cursor, children).values() if g.parent in flipped and g.record not in reading.golden]
+            more = [g for g in read_golden(cursor, children).values() if g.parent in flipped and g.record not in reading.golden]
             reading.golden |= {g.record: g for g in more}
             self._look_up(cursor, reading, [g.record for g in more])
         wanted = {g.parent for g in reading.golden.values() if g.parent is not None}
         reading.parents = {r: reading.golden[r] for r in wanted if r in reading.golden}
         missing = [r for r in wanted if r not in reading.golden]
         if missing:
-            reading.parents |= _golden(cursor, missing)
+            reading.parents |= read_golden(cursor, missing)
         self._keys(cursor, reading, [*reading.golden, *missing])
 
     def _look_up(self, cursor: Cursor, reading: Reading, records: Sequence[int]) -> None:
@@ -194,7 +192,7 @@ class Router:
 
     def _flips(self, reading: Reading, dossier: Golden) -> bool:
         """Whether someone gains or loses this dossier now, and so its children."""
-        now = set() if _gone(dossier) else {t.system for t in self._candidates(dossier.entity, dossier.values, None)}
+        now = set() if dossier.is_gone() else {t.system for t in self._candidates(dossier.entity, dossier.values, None)}
         before = {system for system, (state_, _) in reading.entitled.get(dossier.record, {}).items() if state_ == SENT}
         own = reading.keys.get(dossier.record, {}).keys()
         return now - own != before - own or dossier.deleted
@@ -219,28 +217,26 @@ class Router:
         parent = reading.parents.get(golden.parent) if golden.parent is not None else None
         if golden.parent is not None and parent is None:
             return  # its dossier has not arrived yet; when it does, it brings its children
-        gone = _gone(golden) or (parent is not None and _gone(parent))
+        gone = golden.is_gone() or (parent is not None and parent.is_gone())
         terms = () if gone else self._candidates(golden.entity, golden.values, parent.values if parent is not None else None)
         for each in terms:
             self._state(reading, golden, parent, each, had.get(each.system))
         receivers = {each.system for each in terms}
         for system, (state_, _) in had.items():
-            if system not in receivers and state_ == SENT:
+            if system not in receivers and state_ != MERGED and (state_ == SENT or (golden.record, system) in reading.resend):
                 self._removed(reading, golden, system, DELETED if gone else WITHDRAWN)
 
     def _state(
         self, reading: Reading, golden: Golden, parent: Golden | None, terms: Terms, had: tuple[str, bytes | None] | None
     ) -> None:
-        groups = schemas.groups(golden.entity)
-        held = [group for group in groups if golden.holder(group) == terms.system]
+        held = held_groups(golden, terms.system)
         local = reading.keys.get(golden.record, {}).get(terms.system)
-        if local is not None and len(held) == len(groups):
+        if local is not None and len(held) == len(schemas.groups(golden.entity)):
             return  # all of it is the receiver's own word
-        values = terms.shape(golden.values)
-        own = {name for group in held for name in groups[group]}
-        digest = _digest({name: value for name, value in values.items() if name not in own}, terms.withheld)
+        content = due(golden, terms, held)
         resend = (golden.record, terms.system) in reading.resend
-        if had is not None and had == (SENT, digest) and not resend:
+        if had is not None and had == (SENT, content.digest) and not resend:
+            self.too_large.fits(terms.system, golden.record)
             return
         meta = {
             "record": golden.record, "parent": golden.parent, "epoch": reading.epoch, "version": reading.number,
@@ -248,8 +244,8 @@ class Router:
             "parent_key": reading.keys.get(golden.parent, {}).get(terms.system) if golden.parent is not None else None,
             "yields": self._yields(golden, terms, parent, held),
         }
-        body = frame(schemas.schema_id(golden.entity), out_codec(golden.entity).encode({"meta": meta, **values}))
-        self._queue(reading, golden, terms.system, golden.entity, body, digest, SENT)
+        body = frame(schemas.schema_id(golden.entity), out_codec(golden.entity).encode({"meta": meta, **content.values}))
+        self._queue(reading, golden, terms.system, golden.entity, body, content.digest, SENT)
 
     def _yields(self, golden: Golden, terms: Terms, parent: Golden | None, held: Sequence[str]) -> list[str]:
         """Groups that the receiver would own if it spoke: an edit of its own that is on its way must not be overwritten."""
@@ -285,10 +281,12 @@ class Router:
     def _queue(
         self, reading: Reading, golden: Golden, system: str, kind: str, body: bytes, digest: bytes | None, state_: str
     ) -> None:
+        if self.too_large.refuses(system, golden.record, golden.entity, body):
+            return
         reading.sends.append((golden.record, golden.entity, system, kind, body, digest, state_, reading.at.get(golden.record, 0)))
 
     # ------------------------------------------------------------ out
-    def _send(self, reading: Reading) -> None:
+    def _send(self, reading: Reading) -> dict[str, tuple[int, int]]:
         """Children leave before their dossier, and arrive after it."""
         removals = [s for s in reading.sends if s[3] == "removed"]
         rest = [s for s in reading.sends if s[3] != "removed"]
@@ -296,7 +294,7 @@ class Router:
             self.producer.send(
                 topic_of(system), body, key=f"{entity}:{record}".encode(), partition=0, headers=_headers(kind, reading.number, at)
             )
-        self.producer.flush()
+        return self.producer.flush()
 
     def _store(self, cursor: Cursor, reading: Reading) -> None:
         if reading.sends:
@@ -328,21 +326,6 @@ class Router:
             logger.warning(str(error), extra={"action": "route_close"})
         self.producer.close()
         self.connection.close()
-
-
-def _gone(golden: Golden) -> bool:
-    return golden.deleted or not golden.values
-
-
-def _digest(values: Mapping[str, Any], withheld: Sequence[str]) -> bytes:
-    return blake2b(orjson.dumps([values, withheld], option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
-
-
-def _golden(cursor: Cursor, records: Sequence[int]) -> dict[int, Golden]:
-    out = {}
-    for record, entity, parent, merged, deleted, sole, body, who in rows(cursor, _GOLDEN, [list(records)]):
-        out[record] = Golden(record, entity, parent, merged, deleted, sole, orjson.loads(body or "{}"), orjson.loads(who or "null") or {})
-    return out
 
 
 def _index(terms: Mapping[str, Sequence[Terms]]) -> tuple[dict[tuple[str, str], list[Terms]], dict[str, list[Terms]]]:

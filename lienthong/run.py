@@ -133,9 +133,11 @@ def persist(name: str, work: Callable[[], None], stop: Stop) -> None:
 def _serve(settings: Settings, port: int) -> None:
     import uvicorn
 
+    from lienthong.web import metrics
     from lienthong.web.registry import create_app
 
-    uvicorn.run(create_app(sorted(settings.systems)), host="127.0.0.1", port=port, log_level="warning", log_config=None, access_log=False)
+    app = create_app(sorted(settings.systems), metrics.router(settings))
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", log_config=None, access_log=False)
 
 
 class Processes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+import schemas
 
 DEFAULT_ZONE = "Asia/Ho_Chi_Minh"
 
@@ -154,12 +156,40 @@ class Kafka(Strict):
     registry_url: str | None = None
 
 
+class Stop(Strict):
+    """When a line stops instead of parking: at least so many records refused, and they are more than this share of the last ones."""
+
+    share: float = Field(0.3, gt=0, le=1, description="1: never, everything that is refused is parked")
+    records: int = Field(100, ge=1)
+
+
+class Parking(Strict):
+    """What happens around records that cannot be processed."""
+
+    later: dict[str, Literal["pass", "hold"]] = Field(
+        default_factory=dict, description="entity: whether later states of a record that is parked at a target pass it (default) or wait behind it")
+    stop: Stop = Stop()
+
+    @field_validator("later")
+    @classmethod
+    def _entities_exist(cls, later: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(later) - set(schemas.ENTITIES))
+        if unknown:
+            raise ValueError(f"there is no entity {', '.join(unknown)}; there are {', '.join(schemas.ENTITIES)}")
+        return later
+
+    def holds(self, entity: str | None) -> bool:
+        """Whether later records wait behind a parked one of the same key."""
+        return self.later.get(entity or "") == "hold"
+
+
 class Systems(Strict):
     """systems.yaml: who takes part, and where our own hub and brokers are."""
 
     version: Literal[1] = 1
     hub: Hub
     kafka: Kafka
+    parking: Parking = Parking()
     systems: dict[Name, System] = Field(min_length=1)
 
 
@@ -226,6 +256,7 @@ class Settings(Strict):
     profiles: dict[str, Profile]
     authority: dict[str, dict[str, tuple[Rule, ...]]]
     contracts: dict[str, Contract]
+    parking: Parking = Parking()
 
     def profile_of(self, system: str) -> Profile:
         """The profile of a system."""

@@ -16,6 +16,11 @@ SELECT system, stage, part, extract(epoch FROM clock_timestamp() - through)::flo
 FROM hub.line ORDER BY system, stage, part
 """
 HEARTBEAT_LIMIT_SECONDS = 10
+_PARKED = """
+SELECT system, kind, reason, records, oldest, greatest(extract(epoch FROM clock_timestamp() - oldest)::float8, 0) FROM (
+  SELECT system, kind, reason, count(*) AS records, min(parked_at) AS oldest FROM hub.parked WHERE state = 'open' GROUP BY 1, 2, 3
+  UNION ALL SELECT system, 'apply', reason, records, oldest FROM hub.parked_at_target) p ORDER BY 1, 2, 3
+"""
 
 
 @contextmanager
@@ -38,7 +43,7 @@ def lines(settings: Settings) -> list[dict[str, Any]]:
     out = []
     for name, system in sorted(settings.systems.items()):
         stages = {"capture": own.get((name, "capture")) if system.capture != "none" else None, **shared}
-        if system.apply and settings.contract_of(name):
+        if system.apply and (settings.contract_of(name) or (name, "apply") in own):
             stages["apply"] = own.get((name, "apply"))
         for stage, line in stages.items():
             if stage == "capture" and system.capture == "none":
@@ -69,7 +74,7 @@ def overview(settings: Settings) -> dict[str, Any]:
     """The whole picture as one document."""
     with _hub(settings) as cursor:
         counts = rows(cursor, "SELECT system, entity, outcome, n FROM hub.counter ORDER BY 1, 2, 3")
-        parked = rows(cursor, "SELECT system, reason, count(*), min(parked_at) FROM hub.parked WHERE state = 'open' GROUP BY 1, 2 ORDER BY 1, 2")
+        parked = rows(cursor, _PARKED)
         waiting = rows(cursor, "SELECT count(*) FROM hub.changed")
         corrections = rows(cursor, "SELECT system, count(*) FROM hub.correction WHERE state = 'open' GROUP BY 1 ORDER BY 1")
     return {
@@ -77,6 +82,28 @@ def overview(settings: Settings) -> dict[str, Any]:
         "lines": lines(settings),
         "changes_waiting_for_router": waiting[0][0],
         "counts": [{"system": s, "entity": e, "outcome": o, "records": n} for s, e, o, n in counts],
-        "parked": [{"system": s, "reason": r, "records": n, "oldest": at.isoformat()} for s, r, n, at in parked],
+        "parked": [
+            {"system": s, "kind": k, "reason": r, "records": n, "oldest": at.isoformat(), "oldest_age_seconds": round(age, 3)}
+            for s, k, r, n, at, age in parked
+        ],
         "corrections_open": [{"system": s, "fields": n} for s, n in corrections],
     }
+
+
+def parked_by_kind(settings: Settings) -> list[dict[str, Any]]:
+    """How many records are parked per system and kind, at the hub and at targets, since when and for how many seconds."""
+    with _hub(settings) as cursor:
+        found = rows(
+            cursor, f"SELECT system, kind, sum(records)::bigint, min(oldest), max(greatest) FROM ({_PARKED}) p GROUP BY 1, 2 ORDER BY 1, 2"  # noqa: S608
+        )
+    return [{"system": s, "kind": k, "records": n, "oldest": at, "oldest_age_seconds": age} for s, k, n, at, age in found]
+
+
+def replayed(settings: Settings) -> list[tuple[str, str, int]]:
+    """System, outcome and number of all replays, edits and decisions."""
+    with _hub(settings) as cursor:
+        return rows(
+            cursor,
+            """SELECT system, outcome, count(*) FROM hub.parked_action
+               WHERE action NOT IN ('reveal', 'discard') AND outcome IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
+        )

@@ -8,11 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from connectors.kafka import Consumer, Message
-from connectors.postgres import Connection, connect, transaction
+from connectors.postgres import Connection, ShapeChanged, connect, transaction
 from lienthong import hub
+from lienthong.apply import held
 from lienthong.apply.target import Target
-from lienthong.errors import FencedError, LienThongError, TransientError
+from lienthong.breaker import Breaker
+from lienthong.errors import FatalError, FencedError, LienThongError, TransientError
 from lienthong.merging import moves_of
+from lienthong.receivers import forget_receiver, receivers
 from lienthong.route import topic_of
 from lienthong.settings import Settings
 from lienthong.vault import Vault
@@ -23,6 +26,11 @@ GROUP = "lienthong.apply"
 BATCH_RECORDS = 1000
 RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10)
 STOPPED_RETRY_SECONDS = 30.0
+TOLD_SECONDS = 10.0  # so often what is parked at a target is counted, and told to the hub
+RELEASE_SECONDS = 1.0
+LEAVE_SECONDS = 10.0  # so often it is asked whether a system without a contract still has something to be withdrawn
+IDLE_SECONDS = 1.0
+ENDED = "ended"  # everything was withdrawn from a system that has no contract any more
 
 
 class Supervised:
@@ -35,17 +43,24 @@ class Supervised:
         self.state, self.reason = "starting", None
         self.failures, self.next_try, self.through = 0, 0.0, 0
         self.position: int | None = None
+        self.breaker = Breaker(system, settings.parking.stop, verb="refused by the target")
+        self.told_at = 0.0
 
     reason: str | None
 
     def open(self) -> Target:
         """Connect when not connected."""
         if self.target is None or self.target.connection.closed:
-            self.target = Target(self.settings, self.system, self.vault)
+            self.target = Target(self.settings, self.system, self.vault, self.breaker)
         return self.target
 
     def failed(self, error: LienThongError) -> None:
         """Remember what went wrong and when to try again."""
+        if isinstance(error, ShapeChanged):
+            error = FatalError(
+                f"{self.system}: {error}; the line has stopped, nothing was parked or lost: `lienthong check --system {self.system}` shows what "
+                "is missing; it goes on by itself"
+            )
         transient = isinstance(error, TransientError | FencedError)
         state = "retrying" if transient else "stopped"
         if state != self.state or str(error) != self.reason:
@@ -65,8 +80,12 @@ class ApplyLine:
     def __init__(self, settings: Settings, systems: Sequence[str], vault: Vault) -> None:
         self.settings = settings
         self.hub: Connection = connect(settings.hub.dsn, application_name="lienthong apply")
-        self.targets = {topic_of(s): Supervised(settings, s, vault) for s in systems}
+        with transaction(self.hub) as cursor:
+            served = set(receivers(cursor, settings))
+        self.targets = {topic_of(s): Supervised(settings, s, vault) for s in systems if s in served}
         self._beat_at = 0.0
+        self._left_at = 0.0
+        self._released_at = 0.0
         self.consumer = Consumer(
             settings.kafka.bootstrap, list(self.targets), group=GROUP, stored=self._stored, client_id=hub.worker_name("apply"),
             batch_max=BATCH_RECORDS,
@@ -74,6 +93,9 @@ class ApplyLine:
 
     def _stored(self, topic: str, partition: int) -> int | None:
         supervised = self.targets[topic]
+        if supervised.state == ENDED:
+            self.consumer.pause(topic, partition)
+            return None
         try:
             supervised.position = supervised.open().stored(topic, partition)
         except LienThongError as error:
@@ -92,17 +114,20 @@ class ApplyLine:
             by_topic[message.topic].append(message)
         for topic, batch in by_topic.items():
             self._apply(self.targets[topic], batch)
+        self._release()
         self._beat()
         return len(messages)
 
     def _apply(self, supervised: Supervised, batch: list[Message]) -> None:
         moves = moves_of(batch, {(supervised.topic, 0): supervised.position})
         try:
-            supervised.open().apply(batch, moves)
+            counts = supervised.open().apply(batch, moves)
         except LienThongError as error:
             supervised.failed(error)
             self.consumer.pause(supervised.topic, 0)
             return
+        if any(what in ("parked", held.HELD) for _, what in counts):
+            supervised.told_at = 0.0
         supervised.position = batch[-1].offset + 1
         supervised.through = batch[-1].timestamp_millis * 1000
         supervised.state, supervised.reason, supervised.failures = "running", None, 0
@@ -111,23 +136,69 @@ class ApplyLine:
         """Targets whose time has come: seek to what they have stored and go on."""
         assigned = self.consumer.assigned()
         for topic, supervised in self.targets.items():
-            if supervised.state not in ("running", "starting") and time.monotonic() >= supervised.next_try and (topic, 0) in assigned:
+            if supervised.state not in ("running", "starting", ENDED) and time.monotonic() >= supervised.next_try and (topic, 0) in assigned:
                 self.consumer.resume(topic, 0)
                 self.consumer.seek_stored([(topic, 0)])
+
+    def _release(self) -> None:
+        """Parked records that a person told to replay are put through, also when no message comes."""
+        if time.monotonic() - self._released_at < RELEASE_SECONDS:
+            return
+        self._released_at = time.monotonic()
+        for supervised in self._running():
+            try:
+                if supervised.open().release():
+                    supervised.told_at = 0.0
+                if time.monotonic() - supervised.told_at > TOLD_SECONDS:
+                    self._tell(supervised)
+            except LienThongError as error:
+                supervised.failed(error)
+                self.consumer.pause(supervised.topic, 0)
+
+    def _tell(self, supervised: Supervised) -> None:
+        with transaction(supervised.open().connection) as cursor:
+            found = held.summary(cursor)
+        with transaction(self.hub) as cursor:
+            held.tell(cursor, supervised.system, found)
+        supervised.told_at = time.monotonic()
+
+    def _running(self) -> list[Supervised]:
+        assigned = self.consumer.assigned()
+        return [s for s in self.targets.values() if s.state == "running" and (s.topic, 0) in assigned]
 
     def _beat(self) -> None:
         if time.monotonic() - self._beat_at < 1.0:
             return
         self._beat_at = time.monotonic()
+        self._leave()
         now = int(time.time() * 1_000_000)
         assigned, drained = self.consumer.assigned(), self.consumer.drained()
         with transaction(self.hub) as cursor:
             for supervised in self.targets.values():
-                if (supervised.topic, 0) not in assigned:
+                if (supervised.topic, 0) not in assigned or supervised.state == ENDED:
                     continue
                 if supervised.state == "running" and (supervised.topic, 0) in drained:
                     supervised.through = now
                 hub.beat(cursor, supervised.system, "apply", 0, supervised.through, supervised.state, supervised.reason)
+
+    def _leave(self) -> None:
+        """Systems without a contract from which everything is withdrawn are let go of."""
+        leaving = [s for s in self._running() if self.settings.contract_of(s.system) is None]
+        if not leaving or time.monotonic() - self._left_at < LEAVE_SECONDS:
+            return
+        self._left_at = time.monotonic()
+        for supervised in leaving:
+            with transaction(self.hub) as cursor:  # asked before the topic: what was sent before the answer is in it
+                gone = forget_receiver(cursor, supervised.system)
+                if not gone or (supervised.topic, 0) not in self.consumer.drained():
+                    cursor.connection.rollback()
+                    continue
+            supervised.state = ENDED
+            self.consumer.pause(supervised.topic, 0)
+            if supervised.target is not None:
+                supervised.target.close()
+                supervised.target = None
+            logger.info("no contract and nothing left there: this target has ended", extra={"action": "apply_ended", "system": supervised.system})
 
     def close(self) -> None:
         """Leave the group and close every connection."""
@@ -140,9 +211,12 @@ class ApplyLine:
 
 def run(settings: Settings, systems: Sequence[str], vault: Vault, stop: Callable[[], bool]) -> None:
     """Apply until told to stop."""
-    line = ApplyLine(settings, [s for s in systems if settings.systems[s].apply and settings.contract_of(s)], vault)
+    line = ApplyLine(settings, systems, vault)
     try:
         while not stop():
-            line.step()
+            if line.targets:
+                line.step()
+            else:
+                time.sleep(IDLE_SECONDS)
     finally:
         line.close()

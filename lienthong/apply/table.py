@@ -47,6 +47,7 @@ class Write:
     parent_key: str | None
     base: Document | None = None
     inserted: bool = False
+    moved: bool = False  # its parent is another than at our last write, and where it belongs is not the target's own word
     erase: frozenset[str] = frozenset()
     local: dict[str, Any] = field(default_factory=dict)
     spoken: frozenset[str] = frozenset()  # fields of yielded groups that the target has edited and that are on their way to us
@@ -58,7 +59,7 @@ class TargetEntity:
     def __init__(self, cursor: Cursor, layout: Layout) -> None:
         self.layout = layout
         self.entity = layout.entity
-        mapper = Mapper(layout)
+        self.mapper = mapper = Mapper(layout)
         self.fields = layout.writable()
         self.writers = {name: mapper.writer(name) for name in self.fields}
         self.group_of = {name: schemas.field(self.entity, name).group for name in self.fields}
@@ -106,12 +107,28 @@ class TargetEntity:
             return {}
         layout = self.layout
         condition, arguments = self._by_keys(keys)
+        if lock:
+            self._lock_parts(cursor, condition, arguments)
         statement = sql.SQL("SELECT {}, ({})::text FROM {} WHERE {} ORDER BY {}{}").format(
             layout.local_key, layout.current(), layout.source, condition,
             sql.SQL(", ").join([layout.root(c) for c in self.key]),
             sql.SQL(" FOR UPDATE OF t" if lock else ""),
         )
         return {key: orjson.loads(document) for key, document in rows(cursor, statement, arguments)}
+
+    def _lock_parts(self, cursor: Cursor, condition: sql.Composable, arguments: list[Any]) -> None:
+        """Lock the rows of parts too, roots first: an edit of a part between our look and our write would leave no trace.
+
+        It is a statement of its own, before the look: what it has waited for is seen, and an outer join cannot lock its optional side.
+        """
+        order = sql.SQL(", ").join([self.layout.root(c) for c in self.key])
+        table = identifier(self.layout.mapping.table)
+        cursor.execute(sql.SQL("SELECT FROM {} t WHERE {} ORDER BY {} FOR UPDATE").format(table, condition, order), arguments)
+        for part in self.layout.mapping.parts.values():
+            on = [sql.SQL("p.{} = t.{}").format(sql.Identifier(a), sql.Identifier(b)) for a, b in part.on.items()]
+            on += [sql.SQL("p.{} = {}").format(sql.Identifier(c), sql.Literal(v)) for c, v in part.where.items()]
+            statement = sql.SQL("SELECT FROM {} p JOIN {} t ON {} WHERE {} ORDER BY {} FOR UPDATE OF p")
+            cursor.execute(statement.format(identifier(part.table), table, sql.SQL(" AND ").join(on), condition, order), arguments)
 
     def _by_keys(self, keys: Sequence[str]) -> tuple[sql.Composable, list[Any]]:
         parts = [split_key(key, len(self.key)) for key in keys]
@@ -210,6 +227,27 @@ class TargetEntity:
         )
 
     # ------------------------------------------------------------ updating
+    def move(self, cursor: Cursor, writes: Sequence[Write]) -> None:
+        """Put existing rows under another parent; where the parent's key is part of their own, each write gets its new local key."""
+        if not writes or not self._parent_columns:
+            return
+        columns = self._parent_columns
+        assign = sql.SQL(", ").join([sql.SQL("{} = d.{}").format(sql.Identifier(c), sql.Identifier(f"p{n}")) for n, c in enumerate(columns)])
+        types = self.layout.types[self.layout.mapping.table]
+        record = sql.SQL(", ").join(
+            [sql.SQL("{} {}").format(sql.Identifier(f"k{n}"), sql.SQL(kind)) for n, kind in enumerate(self._key_types)]
+            + [sql.SQL("{} {}").format(sql.Identifier(f"p{n}"), sql.SQL(types[c].declared)) for n, c in enumerate(columns)]
+        )
+        match = sql.SQL(" AND ").join([sql.SQL("t.{} = d.{}").format(sql.Identifier(c), sql.Identifier(f"k{n}")) for n, c in enumerate(self.key)])
+        documents = []
+        for write in writes:
+            key = split_key(str(write.local_key), len(self.key))
+            parent = dict(zip(columns, split_key(str(write.parent_key), len(columns)), strict=True))
+            documents.append({f"k{n}": part for n, part in enumerate(key)} | {f"p{n}": parent[c] for n, c in enumerate(columns)})
+            write.local_key = join_key([parent.get(c, part) for c, part in zip(self.key, key, strict=True)])
+        statement = sql.SQL("UPDATE {} t SET {} FROM jsonb_to_recordset(%s) AS d({}) WHERE {}")
+        cursor.execute(statement.format(identifier(self.layout.mapping.table), assign, record, match), [orjson.dumps(documents).decode()])
+
     def update(self, cursor: Cursor, writes: Sequence[Write]) -> None:
         """Update existing rows, each only in the columns the target does not own."""
         by_shape: dict[tuple[str, ...], list[Write]] = {}

@@ -15,7 +15,10 @@ from connectors.avro import DamagedError, id_codec, unframe
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, DataRefused, connect, errors_translated, rows, transaction
 from lienthong import hub
+from lienthong.apply import held, joined
 from lienthong.apply.table import Document, TargetEntity, Write
+from lienthong.authority import RECORD
+from lienthong.breaker import Breaker
 from lienthong.errors import RecordError
 from lienthong.layout import Layout
 from lienthong.settings import Settings
@@ -35,6 +38,9 @@ WHERE (a.epoch, a.version) < (excluded.epoch, excluded.version) OR a.state = 'wa
 """
 
 
+_ABSENT = object()
+
+
 @dataclass(slots=True)
 class Known:
     """What was applied here before."""
@@ -44,6 +50,7 @@ class Known:
     base: Document | None
     state: str
     inserted: bool
+    parent: int | None
 
 
 @dataclass(slots=True)
@@ -69,8 +76,9 @@ class Outcome:
 class Target:
     """Writes one system's database."""
 
-    def __init__(self, settings: Settings, system: str, vault: Vault) -> None:
+    def __init__(self, settings: Settings, system: str, vault: Vault, breaker: Breaker | None = None) -> None:
         self.system = system
+        self.breaker = breaker or Breaker(system, settings.parking.stop)
         self.settings = settings
         self.vault = vault
         self.profile = settings.profile_of(system)
@@ -96,12 +104,23 @@ class Target:
         with transaction(self.connection) as cursor:
             hub.move_offsets(cursor, moves, "lienthong.consumer_offset")
             arrived = list(self._decode(cursor, messages, outcome))
-            for merged in [a for a in arrived if a.kind == "merged"]:
-                self._merge(cursor, merged, outcome)
-            self._apply(cursor, [a for a in arrived if a.kind != "merged"], outcome)
-            self._release_waiting(cursor, outcome)
+            self._take(cursor, held.keep_back(cursor, self.settings.parking, self.vault, arrived, outcome.counts), outcome)
+            for left in self._decode(cursor, joined.without_children(cursor), outcome):
+                self._withdraw(cursor, left, outcome)
             self._count(cursor, outcome.counts)
         return outcome.counts
+
+    def release(self) -> int:
+        """Put through again what a person told to replay; returns how many rows. They were counted when they came."""
+        outcome = Outcome()
+        with transaction(self.connection) as cursor:
+            return held.release(cursor, self.vault, lambda one: self._take(cursor, list(self._decode(cursor, [one], outcome)), outcome))
+
+    def _take(self, cursor: Cursor, arrived: Sequence[Arrived], outcome: Outcome) -> None:
+        for merged in [a for a in arrived if a.kind == "merged"]:
+            self._merge(cursor, merged, outcome)
+        self._apply(cursor, [a for a in arrived if a.kind != "merged"], outcome)
+        self._release_waiting(cursor, outcome)
 
     def _decode(self, cursor: Cursor, messages: Iterable[Message], outcome: Outcome) -> Iterable[Arrived]:
         for message in messages:
@@ -141,6 +160,7 @@ class Target:
             else:
                 by_entity[one.entity].append(one)
         for entity in reversed([*by_entity]):
+            self.breaker.saw(entity, len(by_entity[entity]))
             removals = [a for a in by_entity[entity] if a.kind == "removed"]
             self._each(cursor, removals, partial(self._remove, cursor, entity, known, outcome), outcome)
         for entity, items in by_entity.items():
@@ -151,14 +171,14 @@ class Target:
         wanted = list(keys)
         found = rows(
             cursor,
-            """SELECT a.entity, a.record, a.local_key, a.epoch, a.version, a.base::text, a.state, a.inserted FROM lienthong.applied a
+            """SELECT a.entity, a.record, a.local_key, a.epoch, a.version, a.base::text, a.state, a.inserted, a.parent FROM lienthong.applied a
                JOIN unnest(%s::text[], %s::bigint[]) AS k(entity, record) USING (entity, record)
                ORDER BY a.entity, a.record FOR UPDATE OF a""",
             [[k[0] for k in wanted], [k[1] for k in wanted]],
         )
         return {
-            (entity, record): Known(key, (epoch, version), orjson.loads(base) if base else None, state, inserted)
-            for entity, record, key, epoch, version, base, state, inserted in found
+            (entity, record): Known(key, (epoch, version), orjson.loads(base) if base else None, state, inserted, parent)
+            for entity, record, key, epoch, version, base, state, inserted, parent in found
         }
 
     # ------------------------------------------------------------ halving
@@ -212,6 +232,7 @@ class Target:
             writes.append(write)
         before = target.documents(cursor, [w.local_key for w in writes if w.local_key is not None], lock=True)
         existing = [w for w in writes if w.local_key in before]
+        before = self._moved(cursor, target, existing, before)
         for write in existing:
             write.spoken = target.own_edits(write, before[str(write.local_key)])
         target.insert(cursor, [w for w in writes if w.local_key not in before])
@@ -222,6 +243,12 @@ class Target:
             row = _row(entity, write, "applied", "applied", None)
             done.append(row | {"unwritten": [n for n in target.fields if n not in written]})
         return done
+
+    def _moved(self, cursor: Cursor, target: TargetEntity, existing: Sequence[Write], before: dict[str, Document]) -> dict[str, Document]:
+        """Put what has another parent now under that; returns the documents under the keys that hold from here on."""
+        old = {id(write): str(write.local_key) for write in existing if write.moved}
+        target.move(cursor, [write for write in existing if write.moved])
+        return before | {str(write.local_key): before[old[id(write)]] for write in existing if write.moved}
 
     def _parents(self, cursor: Cursor, items: Sequence[Arrived]) -> dict[int, str]:
         wanted = [item.value["meta"]["parent"] for item in items if item.value["meta"]["parent"] is not None]
@@ -250,8 +277,9 @@ class Target:
             cursor.execute(
                 """INSERT INTO lienthong.overwritten (entity, record, local_key, version, field, was, base, written)
                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-                [target.entity, write.record, write.local_key, write.version[1], name, _json(was_value),
-                 None if adopted else _json(base), _json(now_value)],
+                [target.entity, write.record, write.local_key, write.version[1], name,
+                 *(None if value is _ABSENT else _json(target.mapper.unified(name, value)) for value in
+                   (was_value, _ABSENT if adopted else base, now_value))],
             )
 
     # ------------------------------------------------------------ removals
@@ -293,15 +321,12 @@ class Target:
 
     def _merge(self, cursor: Cursor, item: Arrived, outcome: Outcome) -> None:
         """Two records turned out to be one: the row of the one that went belongs to the one that stays, unless that has a row."""
-        keep = item.value["record"]
-        cursor.execute(
-            """UPDATE lienthong.applied a SET record = %(keep)s, epoch = %(epoch)s, version = 0 WHERE entity = %(entity)s AND record = %(gone)s
-               AND NOT EXISTS (SELECT 1 FROM lienthong.applied k WHERE k.entity = %(entity)s AND k.record = %(keep)s)""",
-            {"keep": keep, "gone": item.record, "entity": item.entity, "epoch": item.version[0]},
-        )
-        if cursor.rowcount:
+        if joined.repoint(cursor, item):
             outcome.counts[item.entity, "merged"] += 1
-            return
+        elif not joined.keep_for_later(cursor, item):
+            self._withdraw(cursor, item, outcome)
+
+    def _withdraw(self, cursor: Cursor, item: Arrived, outcome: Outcome) -> None:
         value = {"reason": "withdraw", "local_key": None, "parent": None, "meta": item.value["meta"]}
         gone = Arrived("removed", item.entity, item.record, item.version, value, item.message)
         self._apply(cursor, [gone], outcome)
@@ -334,6 +359,7 @@ class Target:
             [entity, record, reason, column, str(error), message.topic, message.partition, message.offset, self.vault.seal(message.value or b"")],
         )
         outcome.counts[entity or "?", "parked"] += 1
+        self.breaker.failed(entity, reason, column)
 
     def _count(self, cursor: Cursor, counts: Mapping[tuple[str, str], int]) -> None:
         for (entity, what), n in sorted(counts.items()):
@@ -357,6 +383,7 @@ def _write_of(item: Arrived, had: Known | None, parents: Mapping[int, str]) -> W
         item.record, meta["parent"], item.version, item.value, frozenset(meta["held"]), frozenset(meta["yields"]), withheld, key,
         parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None, base,
         had.inserted if had is not None and had.state == "applied" else False,
+        had is not None and had.state == "applied" and had.parent != meta["parent"] and RECORD not in meta["held"],
         frozenset(name for name in withheld if base is not None and base.get(name) is not None),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from connectors.kafka import Producer
 from connectors.postgres import Connection, connect, transaction, wait_readable
-from lienthong import hub
+from lienthong import breaker, hub
 from lienthong.capture.line import Line
 from lienthong.capture.outbox import OutboxLine
 from lienthong.capture.wal import WalLine
@@ -63,6 +63,7 @@ class Supervised:
 
 def line_for(settings: Settings, system: str, connection: Connection, producer: Producer, vault: Vault) -> Line:
     """The line of a system, in its form of capture."""
+    breaker.at_capture(system, settings.parking.stop)
     kind = {"wal": WalLine, "outbox": OutboxLine}[settings.systems[system].capture]
     return kind(settings, system, connection, producer, vault)
 

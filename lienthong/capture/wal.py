@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from connectors.pgoutput import Decoder
-from connectors.postgres import Cursor, ReplicationStream, is_bytes, one, rows, transaction
+from connectors.postgres import Cursor, ReplicationStream, errors_translated, is_bytes, one, rows, transaction
 from lienthong.capture import state
 from lienthong.capture.line import Line, source_clock
 from lienthong.capture.notified import Notified
 from lienthong.ddl import PUBLICATION
-from lienthong.errors import FatalError
+from lienthong.errors import FatalError, TransientError
 from lienthong.layout import table_parts
 
 MESSAGES_PER_STEP = 20_000
@@ -21,6 +21,11 @@ KEYS_PER_READING = 10_000
 KEYS_WAITING_MAX = 10 * KEYS_PER_READING  # no more is received before some of it is read
 CONFIRM_IDLE_SECONDS = 5.0
 INVISIBLE_SOON_SECONDS = 0.1
+SLOT_WAIT_SECONDS = 30
+_OLDEST_WRITER = """
+SELECT pid, extract(epoch FROM clock_timestamp() - xact_start)::int, application_name, coalesce(datname, '?') FROM pg_stat_activity
+WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1
+"""
 
 
 def slot_name(system: str) -> str:
@@ -44,8 +49,21 @@ class WalLine(Line):
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [slot])
             found = one(cursor, "SELECT two_phase FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()", [slot])
             if found is None:
-                cursor.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+                self._create_slot(cursor, slot)
         return f"slot {slot}"
+
+    def _create_slot(self, cursor: Cursor, slot: str) -> None:
+        """Make the slot, or say who kept us waiting: a transaction that never ends would hold up everything else of this process."""
+        cursor.execute(f"SAVEPOINT slot; SET LOCAL statement_timeout = '{SLOT_WAIT_SECONDS}s'")
+        try:
+            with errors_translated():
+                cursor.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+        except (FatalError, TransientError) as error:
+            if not str(error).startswith("57014"):
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT slot")
+            raise TransientError(f"{self.system}: {_who_writes(cursor)}; {slot} is tried again and nothing is lost") from None
+        cursor.execute("SET LOCAL statement_timeout = 0")
 
     def forget_position(self) -> None:
         """Drop the slot, which is lost or stands in another past."""
@@ -197,6 +215,16 @@ class WalLine(Line):
             self.idle(now - 1_000_000)
         if time.monotonic() - self._confirmed_at > CONFIRM_IDLE_SECONDS and self._stream.server_position:
             self._confirm(self._stream.server_position)
+
+
+def _who_writes(cursor: Cursor) -> str:
+    """The open transaction of the cluster that a new slot waits for longest, without what it does: that may be personal."""
+    found = one(cursor, _OLDEST_WRITER)
+    waited = f"its replication slot was not ready within {SLOT_WAIT_SECONDS} s, because it waits for every open writer of the cluster"
+    if found is None:
+        return waited
+    pid, seconds, name, database = found
+    return f"{waited}; the oldest is pid {pid}, open for {seconds} s, application {name or '(none)'}, database {database}: let it end, or end it"
 
 
 class _Snapshot:

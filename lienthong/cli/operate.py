@@ -1,4 +1,4 @@
-"""Commands of the daily operation: run, load, status, lag, parked, trace."""
+"""Commands of the daily operation: run, load, status, lag, trace."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, err
 from lienthong.errors import ConfigError
 from lienthong.settings import Settings
 
-parked_app = typer.Typer(no_args_is_help=True, help="Records that could not be processed.")
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -22,7 +20,6 @@ def add_to(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("lag")(lag)
     app.command("trace")(trace)
-    app.add_typer(parked_app, name="parked")
 
 
 def run(
@@ -127,7 +124,7 @@ def status(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> in
     else:
         _lines(document["lines"])
         if document["parked"]:
-            columns = ["system", "reason", "records", "oldest"]
+            columns = ["system", "kind", "reason", "records", "oldest"]
             out.print(table("parked", columns, [[p[column] for column in columns] for p in document["parked"]]))
             out.print("next: lienthong parked list", highlight=False)
     return Exit.FOUND_WRONG if wrong else Exit.FINE
@@ -154,47 +151,6 @@ def lag(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     else:
         _lines(lines)
     return Exit.FOUND_WRONG if any(x["state"] not in ("normal", "running") for x in lines) else Exit.FINE
-
-
-@parked_app.command("list")
-def parked_list(
-    config: ConfigFolder = DEFAULT_CONFIG,
-    system: Annotated[str | None, typer.Option("--system", help="Only of this system.")] = None,
-    entity: Annotated[str | None, typer.Option("--entity", help="Only of this entity.")] = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Only for this reason, as in `lienthong status`.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
-    as_json: AsJson = False,
-) -> int:
-    """Open parked records, oldest first: where, which field, why, and what to do. Never a value."""
-    from connectors.postgres import connect
-    from lienthong import hub, parked
-    from lienthong.advice import advice
-
-    settings = settings_of(config)
-    _systems(settings, [system] if system else None)
-    with hub.named():
-        connection = connect(settings.hub.dsn, application_name="lienthong parked")
-        try:
-            found = parked.listing(connection, system=system, entity=entity, reason=reason, limit=limit)
-        finally:
-            connection.close()
-    found += parked.at_targets(settings, system=system, entity=entity, reason=reason, limit=limit)
-    for record in found:
-        record["advice"] = advice(record["reason"], record["system"])
-    if as_json:
-        print_json({"schema": "lienthong/parked/1", "records": found})
-    else:
-        body = [[p["id"], p["system"], p["entity"], _place(p), p["field"], p["message"], p["advice"]] for p in found]
-        out.print(table("", ["id", "system", "entity", "record", "field", "why", "do"], body, number_from=9))
-        out.print(f"{len(found)} open", highlight=False)
-    return Exit.FOUND_WRONG if found else Exit.FINE
-
-
-def _place(record: dict[str, Any]) -> str | None:
-    """The record's key, or where in which topic it stood when not even its key could be read."""
-    if record["local_key"] is None and record["topic"] is not None:
-        return f"{record['topic']} partition {record['partition']} offset {record['offset']}"
-    return None if record["local_key"] is None else str(record["local_key"])
 
 
 def trace(

@@ -130,7 +130,7 @@ class Demo:
 
     def _open_parked(self) -> Counter[tuple[str, str]]:
         connection = connect(self.settings.hub.dsn, application_name="lienthong demo")
-        found = parked.listing(connection, limit=1_000_000)
+        found = parked.listing(connection, parked.Wanted(limit=1_000_000))
         connection.close()
         return Counter((p["system"], p["entity"]) for p in found if p["kind"] == "refused")
 

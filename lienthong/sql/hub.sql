@@ -91,6 +91,9 @@ CREATE TABLE IF NOT EXISTS hub.entitled (
   PRIMARY KEY (record, system)
 );
 
+-- How far each out-topic is known here: what lies after it was sent and not stored (lienthong.in_doubt).
+CREATE TABLE IF NOT EXISTS hub.out_topic (topic text PRIMARY KEY, next bigint NOT NULL);
+
 -- Edits by systems that do not own the field: kept, shown on both sides, decided by the owner.
 CREATE TABLE IF NOT EXISTS hub.correction (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -109,10 +112,6 @@ CREATE TABLE IF NOT EXISTS hub.parked (
   payload bytea, state text NOT NULL DEFAULT 'open', parked_at timestamptz NOT NULL DEFAULT clock_timestamp(), closed_at timestamptz
 );
 CREATE INDEX IF NOT EXISTS parked_open ON hub.parked (system, entity, local_key) WHERE state = 'open';
-
-CREATE TABLE IF NOT EXISTS hub.counter (
-  system text, entity text, outcome text, n bigint NOT NULL, PRIMARY KEY (system, entity, outcome)
-);
 
 -- Key ranges of a load: what is done, so that a load goes on where it stopped.
 CREATE TABLE IF NOT EXISTS hub.load_chunk (

@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS lienthong.applied (
     PRIMARY KEY (entity, record)
 );
 CREATE INDEX IF NOT EXISTS applied_waiting ON lienthong.applied (parent) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS applied_parent ON lienthong.applied (parent) WHERE parent IS NOT NULL;
+-- Joined with another record that has a row here too: `body` holds that message until the children have moved.
+CREATE INDEX IF NOT EXISTS applied_leaving ON lienthong.applied (record) WHERE state = 'applied' AND body IS NOT NULL;
 CREATE INDEX IF NOT EXISTS applied_local_key ON lienthong.applied (entity, local_key);
 
 -- A local edit of a field that another system owns, as it stood before we wrote: becomes a correction request.
@@ -61,8 +64,9 @@ CREATE TABLE IF NOT EXISTS lienthong.parked (
     partition int,
     "offset" bigint,
     payload bytea,
-    state text NOT NULL DEFAULT 'parked'
+    state text NOT NULL DEFAULT 'parked' -- parked | replay (a person told to) | replayed | discarded
 );
+CREATE INDEX IF NOT EXISTS parked_open ON lienthong.parked (entity, record) WHERE state IN ('parked', 'replay');
 
 -- Sums for the certificate: how many records ended in which way.
 CREATE TABLE IF NOT EXISTS lienthong.counter (

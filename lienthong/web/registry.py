@@ -334,10 +334,11 @@ def _failure(_: Request, error: Exception) -> Response:
     return _answer({"error_code": 50001, "message": "Error in the backend data store"}, 500)
 
 
-def create_app(systems: Sequence[str]) -> FastAPI:
-    """The registry as an application of its own, for the out-topics of these systems."""
+def create_app(systems: Sequence[str], *more: APIRouter) -> FastAPI:
+    """The registry as an application of its own, for the out-topics of these systems; `more` routes come before its answer to the rest."""
     app = FastAPI(title="lienthong schema registry", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(router(systems))
+    for routes in (router(systems), *more):
+        app.include_router(routes)
     every_verb = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
     app.add_api_route("/{path:path}", _anything_else, methods=every_verb)
     app.add_exception_handler(RegistryError, _refusal)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 import schemas
 from connectors.avro import id_codec, unframe
+from connectors.kafka import Message
 from connectors.postgres import connect, rows, transaction
-from lienthong import hub, route
+from lienthong import hub, in_doubt, route
 from lienthong.errors import TransientError
 from lienthong.readers import to_micros
 from lienthong.route import Router
@@ -87,20 +89,37 @@ class Sent:
 
 @dataclass
 class Topics:
-    """Stands in for the producer: remembers what was sent, and fails when told to."""
+    """Stands in for the producer and the reader of topics' ends: remembers what was sent, and fails when told to."""
 
-    sent: list[Sent] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)  # of the present step; a test may clear it
+    log: list[Sent] = field(default_factory=list)
     broken: bool = False
+    flushed: int = 0
 
     def send(self, topic: str, value: bytes, *, key: bytes, partition: int, headers: list[tuple[str, bytes]]) -> None:
         assert partition == 0
         schema_id, body = unframe(value)
         (kind,) = (name for name in schemas.RECORDS if schemas.schema_id(name) == schema_id)
-        self.sent.append(Sent(topic.removeprefix("lienthong.out."), kind, id_codec(schema_id).decode(body), key, value, headers))
+        self.log.append(Sent(topic.removeprefix("lienthong.out."), kind, id_codec(schema_id).decode(body), key, value, headers))
+        self.sent.append(self.log[-1])
 
-    def flush(self) -> None:
+    def flush(self) -> dict[str, tuple[int, int]]:
         if self.broken:
             raise TransientError("the broker is away")
+        first, self.flushed = self.flushed, len(self.log)
+        before, now = self._ends(first), self._ends(self.flushed)
+        return {topic: (before.get(topic, 0), end - 1) for topic, end in now.items() if end > before.get(topic, 0)}
+
+    def _ends(self, count: int) -> Counter[str]:
+        return Counter(f"lienthong.out.{sent.system}" for sent in self.log[:count])
+
+    def ends(self, topics: Sequence[str]) -> dict[str, int]:
+        self.flushed = len(self.log)
+        return {topic: self._ends(len(self.log))[topic] for topic in topics}
+
+    def between(self, topic: str, start: int, end: int) -> list[Message]:
+        there = [sent for sent in self.log if f"lienthong.out.{sent.system}" == topic][start:end]
+        return [Message(topic, 0, start + n, 0, sent.key, sent.body, ()) for n, sent in enumerate(there)]
 
     def close(self) -> None:
         pass
@@ -181,6 +200,7 @@ class City:
 def city(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
     topics = Topics()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
+    monkeypatch.setattr(in_doubt, "Tails", lambda _: topics)
     hub.install(database)
     made = City(database, topics)
     yield made
@@ -301,6 +321,48 @@ def test_what_was_not_acknowledged_is_sent_again_with_a_higher_version(city: Cit
     (again,) = city.step()
     assert again.brief == ("ward-a", "dossier", 1)
     assert again.meta["version"] > lost
+
+
+def _fails(*_: object) -> None:
+    raise TransientError("the hub is away")
+
+
+def _crash_after_sending(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(Router, "_store", _fails)
+        with pytest.raises(TransientError):
+            city.router.step()
+
+
+def test_what_was_sent_but_not_stored_is_withdrawn_when_the_record_has_moved_meanwhile(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    city.put(1)
+    _crash_after_sending(city, monkeypatch)
+    city.put(1, DOSSIER | {"processing_unit": UNIT_B})
+    city.reconfigure()
+    city.step()
+    newest = {sent.system: sent.brief[1] for sent in city.topics.log if sent.record == 1}
+    assert (newest["ward-a"], newest["ward-b"]) == ("withdraw", "dossier")
+
+
+def test_a_value_that_was_sent_but_not_stored_and_is_taken_back_is_sent_again(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    city.put(1)
+    city.step()
+    city.put(1, DOSSIER | {"note": "for a moment"})
+    _crash_after_sending(city, monkeypatch)
+    city.put(1)
+    city.step()
+    last = [sent.value["note"] for sent in city.topics.log if sent.system == "ward-a" and sent.kind == "dossier"]
+    assert last == ["a note", "for a moment", "a note"]
+
+
+def test_after_a_topic_was_made_anew_everything_is_sent_again(city: City) -> None:
+    city.put(1)
+    city.step()
+    before = len(city.topics.log)
+    city.topics.log.clear()
+    city.reconfigure()
+    city.step()
+    assert len(city.topics.log) == before > 0
 
 
 def test_live_changes_overtake_a_backfill(city: City, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.kafka import Message
 from connectors.postgres import connect, transaction
-from lienthong import frames, golden, hub, route
+from lienthong import frames, golden, hub, in_doubt, route
 from lienthong.apply.target import Target
 from lienthong.capture.outbox import OutboxLine
 from lienthong.ddl import ddl_for
@@ -155,8 +155,11 @@ class Bus:
         log = self.topics[topic]
         log.append(Message(topic, partition or 0, len(log), 0, key, value, tuple(headers)))
 
-    def flush(self) -> None:
-        pass
+    def flush(self) -> dict[str, tuple[int, int]]:
+        return {}
+
+    def ends(self, _topics: Sequence[str]) -> dict[str, int]:
+        return {}
 
     def close(self) -> None:
         pass
@@ -278,6 +281,7 @@ class City:
 def city(pg: PostgresCluster, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
     bus = Bus()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: bus)
+    monkeypatch.setattr(in_doubt, "Tails", lambda _: bus)
     hub.install(database)
     prefix = database.rpartition("/")[2]
     names = {name: f"{prefix}_{name.replace('-', '_')}" for name in ("portal", *WARDS)}
