@@ -91,17 +91,28 @@ def brokers(bootstrap: str) -> list[str]:
 
 
 class Producer:
-    """Sends with acks=all and idempotence; `flush` returns only when everything sent before is acknowledged."""
+    """Sends with acks=all and idempotence; `flush` returns only when everything sent before is acknowledged.
+
+    After a failed `flush` the client is thrown away: kafka-python 3.0.12 may wait minutes for a broker's answer that will never come
+    (a killed broker, an indefinite state of the idempotent producer), while the brokers have long been back.
+    """
 
     def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = 0) -> None:
+        self._bootstrap, self._client_id, self._linger_ms = bootstrap, client_id, linger_ms
+        self._pending: list[Any] = []
+        self._client: Any = None
         with errors_translated():
-            self._producer = KafkaProducer(
-                bootstrap_servers=brokers(bootstrap),
+            self._open()
+
+    def _open(self) -> Any:
+        if self._client is None:
+            self._client = KafkaProducer(
+                bootstrap_servers=brokers(self._bootstrap),
                 bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
-                client_id=client_id,
+                client_id=self._client_id,
                 acks="all",
                 enable_idempotence=True,
-                linger_ms=linger_ms,
+                linger_ms=self._linger_ms,
                 batch_size=262_144,
                 max_request_size=1_000_000,
                 compression_type="lz4",
@@ -109,7 +120,7 @@ class Producer:
                 delivery_timeout_ms=SEND_SECONDS * 1000,
                 max_block_ms=10_000,
             )
-        self._pending: list[Any] = []
+        return self._client
 
     def send(
         self,
@@ -121,29 +132,44 @@ class Producer:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Queue one message."""
-        with errors_translated():
-            self._pending.append(
-                self._producer.send(topic, value=value, key=key, partition=partition, headers=list(headers) or None)
-            )
+        with self._dropped_on_failure():
+            self._pending.append(self._open().send(topic, value=value, key=key, partition=partition, headers=list(headers) or None))
 
     def flush(self) -> dict[str, tuple[int, int]]:
         """Wait until all messages are acknowledged; raises if one was not. Returns the first and last offset by topic (for one partition)."""
         offsets: dict[str, tuple[int, int]] = {}
-        with errors_translated():
-            pending, self._pending = self._pending, []
-            self._producer.flush(timeout=SEND_SECONDS + 5)
-            for future in pending:
+        if not self._pending:
+            return offsets
+        with self._dropped_on_failure():
+            self._client.flush(timeout=SEND_SECONDS + 5)
+            for future in self._pending:
                 if not future.succeeded():
                     future.get(timeout=0.1)
                 sent = future.value
                 first, last = offsets.get(sent.topic, (sent.offset, sent.offset))
                 offsets[sent.topic] = (min(first, sent.offset), max(last, sent.offset))
+            self._pending.clear()
         return offsets
+
+    @contextlib.contextmanager
+    def _dropped_on_failure(self) -> Iterator[None]:
+        try:
+            with errors_translated():
+                yield
+        except Exception:
+            self._drop(0)
+            raise
+
+    def _drop(self, timeout_seconds: float) -> None:
+        self._pending.clear()
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(KafkaError, OSError):
+                client.close(timeout=timeout_seconds)
 
     def close(self) -> None:
         """Stop without waiting for what is unsent: the caller's position has not passed it."""
-        with contextlib.suppress(KafkaError, OSError):
-            self._producer.close(timeout=2)
+        self._drop(2)
 
 
 class _Positions(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -225,6 +225,12 @@ class Router:
         for system, (state_, _) in had.items():
             if system not in receivers and state_ != MERGED and (state_ == SENT or (golden.record, system) in reading.resend):
                 self._removed(reading, golden, system, DELETED if gone else WITHDRAWN)
+        for system in self._own_rows(golden.entity, reading.keys.get(golden.record, {}).keys() - had.keys()) if gone else ():
+            self._removed(reading, golden, system, DELETED)
+
+    def _own_rows(self, entity: str, systems: Iterable[str]) -> list[str]:
+        """Receivers that hold a row of their own and were never sent the record: the owner's delete is for them too."""
+        return sorted(s for s in systems if s in self._open and any(terms.system == s for terms in self.terms.get(entity, ())))
 
     def _state(
         self, reading: Reading, golden: Golden, parent: Golden | None, terms: Terms, had: tuple[str, bytes | None] | None

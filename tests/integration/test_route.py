@@ -323,6 +323,16 @@ def test_what_was_not_acknowledged_is_sent_again_with_a_higher_version(city: Cit
     assert again.meta["version"] > lost
 
 
+def test_the_owners_delete_goes_to_a_receiver_that_holds_a_row_of_its_own_and_was_never_sent_it(city: City) -> None:
+    city.contribution("ward-a", 1, "LOCAL-KEY")
+    city.put(1, {}, deleted=True)
+    city.step()
+    assert [sent.brief for sent in city.topics.log] == [("ward-a", "delete", 1)]
+    city.put(1, {}, deleted=True)
+    city.step()
+    assert len(city.topics.log) == 1, "once"
+
+
 def _fails(*_: object) -> None:
     raise TransientError("the hub is away")
 
