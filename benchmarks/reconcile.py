@@ -7,6 +7,7 @@ reach every database through a relay that counts what passes.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def _peer(servers: Servers, ours: Ours) -> Run:
         start = time.monotonic()
         done = subprocess.run(
             [str(program), *places, "-k", "dossier_code", "-c", "%", "-j", "2", "--json"], capture_output=True, text=True,
-            timeout=TIMEOUT_SECONDS, check=False,
+            timeout=TIMEOUT_SECONDS, check=False, env={**os.environ, "COLUMNS": "10000"},  # else its lines are broken as on a terminal
         )  # fmt: skip
         seconds = time.monotonic() - start
         if done.returncode:

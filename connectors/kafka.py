@@ -41,6 +41,19 @@ class TopicShapeError(ConfigError):
     code = "LT-KFK-002"
 
 
+class PositionLost(FatalError):
+    """The stored position is not in the topic any more: data was deleted before it was read, or the topic was made anew."""
+
+    code = "LT-KFK-003"
+
+    def __init__(self, topic: str, partition: int, position: int) -> None:
+        super().__init__(
+            f"{topic}-{partition}: the stored position {position} is not in the topic any more, so data was deleted before it was read, or "
+            "the topic was made anew; nothing is passed over. Read all sources again: `lienthong load --all --new-epoch`"
+        )
+        self.topic, self.partition, self.position = topic, partition, position
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message as read from a partition."""
@@ -59,10 +72,9 @@ def errors_translated() -> Iterator[None]:
     """Turn client errors inside into ours."""
     try:
         yield
-    except OffsetOutOfRangeError:
-        raise FatalError(
-            "the stored position is no longer in the topic: its data was deleted before it was read; reload the affected systems"
-        ) from None
+    except OffsetOutOfRangeError as error:
+        place, position = next(iter(error.args[0].items()))
+        raise PositionLost(place.topic, place.partition, position) from None
     except (InvalidRecordError, MessageSizeTooLargeError) as error:
         raise FatalError(f"the Kafka brokers refuse a message ({type(error).__name__}); nothing was passed over") from None
     except (KafkaError, OSError) as error:
@@ -186,7 +198,8 @@ class _Positions(ConsumerRebalanceListener):  # type: ignore[misc]
 class Consumer:
     """Reads topics in a group, always starting at the position the target database stores, never at Kafka's own.
 
-    `stored(topic, partition)` answers the next offset to read, or None for "from the beginning".
+    `stored(topic, partition)` answers the next offset to read, or None for "from the beginning". A position that is not in the topic
+    any more is never jumped over: its partition rests and `lost` is told, or, without that, `poll` raises `PositionLost`.
     """
 
     def __init__(
@@ -198,8 +211,10 @@ class Consumer:
         stored: Callable[[str, int], int | None],
         client_id: str,
         batch_max: int = 5000,
+        lost: Callable[[PositionLost], None] | None = None,
     ) -> None:
         self._stored = stored
+        self._lost = lost
         self.generation = 0
         with errors_translated():
             self._consumer = KafkaConsumer(
@@ -240,8 +255,15 @@ class Consumer:
     def poll(self, timeout_ms: int) -> list[Message]:
         """The next messages, in order within each partition."""
         self._finish_join()
-        with errors_translated():
-            batches = self._consumer.poll(timeout_ms=timeout_ms)
+        try:
+            with errors_translated():
+                batches = self._consumer.poll(timeout_ms=timeout_ms)
+        except PositionLost as problem:
+            if self._lost is None:
+                raise
+            self.pause(problem.topic, problem.partition)
+            self._lost(problem)
+            return []
         return [
             Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()))
             for batch in batches.values()
@@ -270,6 +292,12 @@ class Consumer:
             return {(tp.topic, tp.partition) for tp, end in ends.items() if (self._consumer.position(tp, timeout_ms=1000) or 0) >= end}
         except (KafkaError, OSError):
             return set()
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The offsets of the first message and after the last message of a partition."""
+        place = TopicPartition(topic, partition)
+        with errors_translated():
+            return self._consumer.beginning_offsets([place])[place], self._consumer.end_offsets([place])[place]
 
     def pause(self, topic: str, partition: int) -> None:
         """Fetch no more of a partition until `resume`."""
@@ -335,7 +363,7 @@ class Admin:
 
 
 class Ends:
-    """The ends of topics: the offset after the last message of each partition."""
+    """The ends of topics: the offset after the last message of each partition, and that of the first."""
 
     def __init__(self, bootstrap: str) -> None:
         with errors_translated():
@@ -349,6 +377,13 @@ class Ends:
             partitions = self._consumer.partitions_for_topic(topic) or set()
             ends = self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
         return {tp.partition: end for tp, end in ends.items()}
+
+    def starts(self, topic: str) -> dict[int, int]:
+        """Partition -> offset of the first message that is still there; empty when the topic does not exist."""
+        with errors_translated():
+            partitions = self._consumer.partitions_for_topic(topic) or set()
+            starts = self._consumer.beginning_offsets([TopicPartition(topic, p) for p in partitions])
+        return {tp.partition: start for tp, start in starts.items()}
 
     def close(self) -> None:
         """Close the connection."""

@@ -17,6 +17,7 @@ TARGET = "sql/target.sql"
 OWN_TABLES: dict[str, tuple[str, ...]] = {
     "lienthong.consumer_offset": ("topic", "partition"),
     "lienthong.overwritten": ("id",),
+    "lienthong.probe": ("leg", "number"),
 }
 """Tables of our own schema that are captured like the profile's, with the columns that name a row."""
 
@@ -63,7 +64,7 @@ def _written(mapping: EntityMap) -> Iterable[str]:
 
 
 def trigger_arguments(profile: Profile) -> dict[str, tuple[str, str, str]]:
-    """The arguments of the row trigger of each captured table, our own two included."""
+    """The arguments of the row trigger of each captured table, our own included."""
     images = image_columns(profile)
     columns = {**notification_columns(profile), **OWN_TABLES}
     return {table: (table, _list(names), _list(images.get(table, ()))) for table, names in columns.items()}

@@ -35,7 +35,7 @@ STATE, DELETE = 0, 1
 DELIVERED = 1  # flag: the row was inserted by us, so it is no claim that the record exists
 UNKNOWN = -1  # record not known at the source; no base to compare with
 
-Kind = Literal["records", "refused", "set", "step", "overwritten", "heartbeat", "load_complete"]
+Kind = Literal["records", "refused", "set", "step", "overwritten", "heartbeat", "load_complete", "probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """An entry of another kind than a contribution: refused, set, overwritten, heartbeat, load_complete."""
+    """An entry of another kind than a contribution: refused, set, overwritten, heartbeat, load_complete, probe."""
 
     header: Header
     content: dict[str, Any]

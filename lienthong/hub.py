@@ -30,7 +30,7 @@ from lienthong import hub_statements as statements
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
-SCHEMA_FILES = ("hub.sql", "parked.sql", "reconcile.sql", "certificate.sql")  # run in this order at every start
+SCHEMA_FILES = ("hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certificate.sql")  # run in this order at every start
 
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
@@ -360,7 +360,9 @@ def note_changed(cursor: Cursor, changed: Sequence[tuple[int, int, str | None, i
     copy_rows(cursor, "hub.changed", ("record", "lane", "resend", "at"), changed)
 
 
-def count(cursor: Cursor, counts: Mapping[tuple[int, str, str, str], int], readings: Mapping[tuple[int, str, str], int] = MappingProxyType({})) -> None:
+def count(
+    cursor: Cursor, counts: Mapping[tuple[int, str, str, str], int], readings: Mapping[tuple[int, str, str], int] = MappingProxyType({})
+) -> None:
     """Add to the counters of each (day, system, entity, outcome), in key order; `readings` are the newest that spoke about a day."""
     if not counts:
         return

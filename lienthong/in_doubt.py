@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from connectors.kafka import Message, Tails
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import hub
+from lienthong import hub, probe
 from lienthong.errors import FencedError
 
 _MARK = """
@@ -72,6 +72,8 @@ class Sent:
 def _mark(cursor: Cursor, system: str, messages: Iterable[Message]) -> int:
     named: set[tuple[str, int]] = set()
     for message in messages:
+        if message.key == probe.KEY:
+            continue
         entity, _, record = (message.key or b"").decode().partition(":")
         named.add((entity, int(record)))
     _in_doubt(cursor, system, named)

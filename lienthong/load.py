@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from connectors.kafka import Producer
 from connectors.postgres import (
@@ -28,7 +29,7 @@ from connectors.postgres import (
     transaction,
 )
 from lienthong import breaker, frames
-from lienthong.capture import state
+from lienthong.capture import state, witness
 from lienthong.capture.line import open_source
 from lienthong.capture.run import line_for
 from lienthong.errors import ConfigError, LienThongError
@@ -124,6 +125,14 @@ class Loader:
                 identity = state.identity_of(cursor)
             line.begin_life(identity)
             line.close()
+        watch = witness.Witness(self.hub, self.system)
+        watch.open()
+        with open_source(self.settings, self.system, f"load {self.system}") as connection, snapshot(connection) as cursor:
+            stored = state.load(self.hub, self.system)
+            assert stored is not None
+            state.check_identity(stored, state.identity_of(cursor), self.system)
+            watch.check(cursor)
+        connection.close()
 
     # ------------------------------------------------------------ one entity
     def _entity(self, reading: EntityReading, *, resume: bool, workers: int, progress: Progress) -> tuple[int, int, int]:
@@ -258,13 +267,17 @@ class Loader:
 
     def begin_epoch(self) -> None:
         """The source was restored or replaced: a new epoch, which wins over everything said before, and a new resume point (R4)."""
+        held = witness.load(self.hub, self.system).held
+        if held is not None:
+            raise witness.Held(held)
         line = line_for(self.settings, self.system, self.hub, self.producer, self.vault)
         line.connection = open_source(self.settings, self.system, f"load {self.system}")
         try:
             with snapshot(line.connection) as cursor:
-                identity = state.identity_of(cursor)
+                identity, now = state.identity_of(cursor), witness.mark_of(cursor, self.system)
             line.forget_position()
             state.new_epoch(self.hub, self.system, line.first_position(), identity)
+            witness.accept(self.hub, self.system, now, new_life=True)
         finally:
             line.close()
 
@@ -282,3 +295,31 @@ class Loader:
         for connection in [*self._opened, self.hub]:
             connection.close()
         self.producer.close()
+
+
+def load_systems(
+    settings: Settings, systems: Sequence[str], *, at_once: int, new_epoch: bool, progress: Callable[[str, str, int, int], None], **what: Any,
+) -> tuple[list[Loaded], dict[str, LienThongError]]:
+    """Load several systems, some at the same time; what could not be loaded is told beside the rest. `what` is as for `Loader.run`."""
+    vault = Vault.from_environment()
+
+    def one(system: str) -> Loaded:
+        loader = Loader(settings, system, vault)
+        try:
+            loader.reach()
+            if new_epoch:
+                loader.begin_epoch()
+            return loader.run(progress=lambda entity, done, planned: progress(system, entity, done, planned), **what)
+        finally:
+            loader.close()
+
+    loaded: list[Loaded] = []
+    failed: dict[str, LienThongError] = {}
+    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="load") as pool:
+        jobs = [(system, pool.submit(one, system)) for system in systems]
+        for system, job in jobs:
+            try:
+                loaded.append(job.result())
+            except LienThongError as error:
+                failed[system] = error
+    return loaded, failed

@@ -13,7 +13,7 @@ import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import corrections, golden, hub, links, parked, sole, steps
+from lienthong import corrections, golden, hub, links, parked, probe, sole, steps
 from lienthong.authority import Authority, Golden, Said, fold
 from lienthong.batch import Batch, Item, Key, contribution_of, newest, read_messages
 from lienthong.errors import TransientError
@@ -56,6 +56,7 @@ class Merger:
             parked.from_batch(cursor, batch)
             hub.note_loaded(cursor, {(n.header.system, int(n.content["partition"])) for n in batch.notes if n.header.kind == "load_complete"})
             hub.count(cursor, batch.counts, batch.readings)
+            probe.merged(cursor, batch.notes)
         return batch
 
     # ------------------------------------------------------------ what is known already

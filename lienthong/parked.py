@@ -96,7 +96,10 @@ def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
     system, partitions = note.header.system, note.content["partitions"]
     found = rows(
         cursor,
-        "SELECT entity, local_key, parent_key, version FROM hub.contribution WHERE system = %s AND epoch < %s AND op = 's'",
+        """SELECT c.entity, c.local_key, c.parent_key, c.version FROM hub.contribution c JOIN hub.record r USING (record)
+           WHERE c.system = %s AND c.epoch < %s AND c.op = 's' AND NOT r.deleted AND NOT EXISTS (
+             SELECT FROM hub.parked p WHERE p.state = 'open' AND p.kind = 'ghost'
+             AND (p.system, p.entity, p.local_key) = (c.system, c.entity, c.local_key))""",
         [system, note.header.epoch],
     )
     for entity, key, parent, version in found:

@@ -78,6 +78,7 @@ class Replayer:
             "link": self._link,
             "ghost": self._ghost,
             "apply": self._apply,
+            "route": self._route,
         }
 
     # ------------------------------------------------------------ the whole
@@ -177,6 +178,9 @@ class Replayer:
         self._send(frames.TOPIC, frames.partition_of(record["system"], root, self.settings.kafka.partitions), builder.close() or b"")
         return self._until(order, "merge", lambda: self._state(record) != "open", "deleted")
 
+    def _route(self, _record: dict[str, Any], _order: Order) -> str:
+        raise StillWrong("it is sent by itself when it fits into a message: shorten it at its owners")
+
     def _apply(self, record: dict[str, Any], order: Order) -> str:
         if record["reason"] == "withdraw_kept":
             raise StillWrong("its system decides whether its row may stay; then discard this")
@@ -267,7 +271,7 @@ class Replayer:
 
 def in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records as they came, each place by itself: ids are drawn in the order of parking."""
-    return sorted((r for r in records if r["id"] is not None), key=lambda r: (place_of(r) != HUB, place_of(r), r["id"]))
+    return sorted(records, key=lambda r: (place_of(r) != HUB, place_of(r), r["id"]))
 
 
 def meaning(record: Mapping[str, Any], order: Order) -> str:

@@ -22,7 +22,7 @@ import schemas
 from connectors.avro import frame, out_codec
 from connectors.kafka import Producer
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
-from lienthong import hub
+from lienthong import hub, probe
 from lienthong.authority import Authority, Said
 from lienthong.capture import state
 from lienthong.contracts import Terms, terms_of
@@ -150,6 +150,7 @@ class Router:
             return 0
         for golden in sorted(reading.golden.values(), key=lambda g: (_ORDER[g.entity], g.record)):
             self._route(reading, golden)
+        probe.forward(self.producer, taken, topic_of)
         acknowledged = self._send(reading)
         with transaction(self.connection) as cursor:
             self.sent.store(cursor, acknowledged)
@@ -211,7 +212,7 @@ class Router:
         had = reading.entitled.get(golden.record, {})
         if golden.merged_into is not None:
             for system, (state_, _) in had.items():
-                if state_ == SENT:
+                if state_ == SENT or (golden.record, system) in reading.resend:
                     self._merged(reading, golden, system)
             return
         parent = reading.parents.get(golden.parent) if golden.parent is not None else None

@@ -15,20 +15,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from connectors.kafka import Admin
-from lienthong import hub, merging, route
+from connectors.kafka import Admin, PositionLost
+from connectors.postgres import connect, transaction
+from lienthong import hub, merging, prober, route
 from lienthong.apply import run as apply_run
 from lienthong.capture import run as capture_run
-from lienthong.errors import FencedError, TransientError
+from lienthong.errors import FatalError, FencedError, TransientError
 from lienthong.frames import TOPIC
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
 logger = logging.getLogger(__name__)
 
-ROLES = ("capture", "merge", "route", "apply", "serve")
+ROLES = ("capture", "merge", "route", "apply", "serve", "watch")
 # One merge computes while the other waits for the hub: two use a machine of two cores fully (benchmarks).
-PROCESSES = ("capture", "merge", "merge", "route", "apply", "serve")
+PROCESSES = ("capture", "merge", "merge", "route", "apply", "serve", "watch")
 RETRY_SECONDS = (0.5, 1, 2, 5, 10)
 CALM_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -94,15 +95,28 @@ def run_role(role: str, settings: Settings, systems: Sequence[str], port: int, *
         "route": lambda: route.run(settings, stop.is_asked),
         "apply": lambda: apply_run.run(settings, systems, vault, stop.is_asked),
         "serve": lambda: _serve(settings, port),
+        "watch": lambda: prober.run(settings, systems, stop.is_asked),
     }
 
     def once() -> None:
         if role != "serve":  # the registry answers from the released schemas alone
             prepare(settings)
-        work[role]()
+        try:
+            work[role]()
+        except PositionLost as error:  # other errors of that kind are told by the line itself
+            _tell_stopped(settings, role, error)
+            raise
 
     persist(role, once, stop)
     stop.leave()
+
+
+def _tell_stopped(settings: Settings, role: str, error: FatalError) -> None:
+    """Let `lienthong status` show why a stage that all systems share has stopped."""
+    connection = connect(settings.hub.dsn, application_name=f"lienthong {role}")
+    with transaction(connection) as cursor:
+        cursor.execute("UPDATE hub.line SET state = 'stopped', reason = %s WHERE system = '*' AND stage = %s", [str(error), role])
+    connection.close()
 
 
 def persist(name: str, work: Callable[[], None], stop: Stop) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from connectors.postgres import Cursor, connect, rows, transaction
-from lienthong import hub
+from lienthong import hub, probe
 from lienthong.settings import Settings
 
 _LINES = """
@@ -52,6 +52,12 @@ def lines(settings: Settings) -> list[dict[str, Any]]:
     return out
 
 
+def probes(settings: Settings) -> list[dict[str, Any]]:
+    """How the probe of each leg of each line stands; nothing where nobody has ever watched."""
+    with _hub(settings) as cursor:
+        return probe.standing(cursor, settings)
+
+
 def _worst(parts: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
     return max(parts, key=lambda p: p[3], default=None)
 
@@ -76,10 +82,12 @@ def overview(settings: Settings) -> dict[str, Any]:
         counts = rows(cursor, "SELECT system, entity, outcome, n FROM hub.counter ORDER BY 1, 2, 3")
         parked = rows(cursor, _PARKED)
         waiting = rows(cursor, "SELECT count(*) FROM hub.changed")
+        probes = probe.standing(cursor, settings)
         corrections = rows(cursor, "SELECT system, count(*) FROM hub.correction WHERE state = 'open' GROUP BY 1 ORDER BY 1")
     return {
         "schema": "lienthong/status/1",
         "lines": lines(settings),
+        "probes": probes,
         "changes_waiting_for_router": waiting[0][0],
         "counts": [{"system": s, "entity": e, "outcome": o, "records": n} for s, e, o, n in counts],
         "parked": [

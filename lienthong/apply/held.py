@@ -32,6 +32,11 @@ VALUES (%s, %s, %s, 'held', 'an earlier message about this record is parked; thi
 _TOLD = """
 SELECT id, entity, record, topic, partition, "offset", payload FROM lienthong.parked WHERE state = 'replay' ORDER BY id LIMIT %s FOR UPDATE
 """
+# Only its own: a child that waited for this record may be refused in turn, and is parked by itself.
+_ANEW = """
+DELETE FROM lienthong.parked WHERE id > %s AND entity IS NOT DISTINCT FROM %s AND record IS NOT DISTINCT FROM %s
+RETURNING reason, field, message
+"""
 _AGAIN = "UPDATE lienthong.parked SET state = 'parked', reason = %s, field = %s, message = %s WHERE id = %s"
 
 
@@ -64,7 +69,7 @@ def release(cursor: Cursor, vault: Vault, again: Callable[[Message], None]) -> i
             continue
         newest = rows(cursor, "SELECT max(id) FROM lienthong.parked")[0][0]
         again(Message(topic, partition, offset, 0, None, vault.open(bytes(payload)), ()))
-        refused = rows(cursor, "DELETE FROM lienthong.parked WHERE id > %s RETURNING reason, field, message", [newest])
+        refused = rows(cursor, _ANEW, [newest, entity, record])
         if not refused:
             cursor.execute("UPDATE lienthong.parked SET state = 'replayed' WHERE id = %s", [number])
             continue

@@ -7,12 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from connectors.kafka import Consumer, Message
-from connectors.postgres import Connection, ShapeChanged, connect, transaction
-from lienthong import hub
+from connectors.kafka import Consumer, Message, PositionLost
+from connectors.postgres import Connection, ShapeChanged, connect, one, transaction
+from lienthong import hub, place
 from lienthong.apply import held
 from lienthong.apply.target import Target
 from lienthong.breaker import Breaker
+from lienthong.capture import witness
 from lienthong.errors import FatalError, FencedError, LienThongError, TransientError
 from lienthong.merging import moves_of
 from lienthong.receivers import forget_receiver, receivers
@@ -26,11 +27,16 @@ GROUP = "lienthong.apply"
 BATCH_RECORDS = 1000
 RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10)
 STOPPED_RETRY_SECONDS = 30.0
+LOST_RETRY_SECONDS = 5.0
 TOLD_SECONDS = 10.0  # so often what is parked at a target is counted, and told to the hub
 RELEASE_SECONDS = 1.0
 LEAVE_SECONDS = 10.0  # so often it is asked whether a system without a contract still has something to be withdrawn
 IDLE_SECONDS = 1.0
 ENDED = "ended"  # everything was withdrawn from a system that has no contract any more
+
+_APPLIED = """
+INSERT INTO hub.source_mark (system, applied) VALUES (%s, %s) ON CONFLICT (system) DO UPDATE SET applied = excluded.applied
+"""
 
 
 class Supervised:
@@ -43,6 +49,7 @@ class Supervised:
         self.state, self.reason = "starting", None
         self.failures, self.next_try, self.through = 0, 0.0, 0
         self.position: int | None = None
+        self.shown: int | None = None  # the position that the hub knows
         self.breaker = Breaker(system, settings.parking.stop, verb="refused by the target")
         self.told_at = 0.0
 
@@ -88,7 +95,7 @@ class ApplyLine:
         self._released_at = 0.0
         self.consumer = Consumer(
             settings.kafka.bootstrap, list(self.targets), group=GROUP, stored=self._stored, client_id=hub.worker_name("apply"),
-            batch_max=BATCH_RECORDS,
+            batch_max=BATCH_RECORDS, lost=self._lost,
         )
 
     def _stored(self, topic: str, partition: int) -> int | None:
@@ -98,12 +105,34 @@ class ApplyLine:
             return None
         try:
             supervised.position = supervised.open().stored(topic, partition)
+            reason = self._went_back(supervised)
         except LienThongError as error:
             supervised.failed(error)
             self.consumer.pause(topic, partition)
             return None
-        supervised.state, supervised.reason, supervised.failures = "running", None, 0
-        return supervised.position
+        supervised.state, supervised.reason, supervised.failures = "running", reason, 0
+        return supervised.position or 0  # never "from the beginning": a topic that does not begin at 0 has lost something
+
+    def _went_back(self, supervised: Supervised) -> str | None:
+        """Whether a target stands further back than it did: it was restored, with its rows, so what came after is applied again."""
+        at = supervised.position or 0
+        with transaction(self.hub) as cursor:
+            found = one(cursor, "SELECT applied FROM hub.source_mark WHERE system = %s", [supervised.system])
+            before = found[0] if found and found[0] is not None else 0
+            cursor.execute(_APPLIED, [supervised.system, at])
+        if at >= before:
+            return None
+        reason = f"it went back from position {before} to {at}: what was sent since is applied again"
+        logger.warning(reason, extra={"action": "apply_target_went_back", "system": supervised.system})
+        return reason
+
+    def _lost(self, problem: PositionLost) -> None:
+        """A target's position is not in its topic any more: it waits for a person, and so do its own edits."""
+        supervised = self.targets[problem.topic]
+        why = place.lost_place(supervised.system, problem.position, *self.consumer.bounds(problem.topic, problem.partition))
+        witness.hold(self.hub, supervised.system, why)
+        supervised.failed(witness.Held(why))
+        supervised.next_try = time.monotonic() + LOST_RETRY_SECONDS
 
     def step(self, timeout_ms: int = 100) -> int:
         """Apply what one poll brings; returns how many messages."""
@@ -130,7 +159,7 @@ class ApplyLine:
             supervised.told_at = 0.0
         supervised.position = batch[-1].offset + 1
         supervised.through = batch[-1].timestamp_millis * 1000
-        supervised.state, supervised.reason, supervised.failures = "running", None, 0
+        supervised.state, supervised.failures = "running", 0
 
     def _retry(self) -> None:
         """Targets whose time has come: seek to what they have stored and go on."""
@@ -180,6 +209,9 @@ class ApplyLine:
                 if supervised.state == "running" and (supervised.topic, 0) in drained:
                     supervised.through = now
                 hub.beat(cursor, supervised.system, "apply", 0, supervised.through, supervised.state, supervised.reason)
+                if supervised.state == "running" and supervised.position != supervised.shown:
+                    supervised.shown = supervised.position
+                    cursor.execute(_APPLIED, [supervised.system, supervised.position])
 
     def _leave(self) -> None:
         """Systems without a contract from which everything is withdrawn are let go of."""

@@ -100,6 +100,10 @@ class TargetEntity:
         base = write.base or {}
         return frozenset(n for n in self.fields if self.group_of[n] in write.yields and now.get(n) != base.get(n))
 
+    def told(self, name: str, local: Any) -> str:
+        """A local value as JSON in the unified model's words, which capture uses for the same edit."""
+        return orjson.dumps(self.mapper.unified(name, local)).decode()
+
     # ------------------------------------------------------------ reading
     def documents(self, cursor: Cursor, keys: Sequence[str], *, lock: bool) -> dict[str, Document]:
         """The writable columns of rows by local key, optionally locked in key order."""
@@ -107,7 +111,7 @@ class TargetEntity:
             return {}
         layout = self.layout
         condition, arguments = self._by_keys(keys)
-        if lock:
+        if lock and layout.mapping.parts:
             self._lock_parts(cursor, condition, arguments)
         statement = sql.SQL("SELECT {}, ({})::text FROM {} WHERE {} ORDER BY {}{}").format(
             layout.local_key, layout.current(), layout.source, condition,

@@ -14,7 +14,7 @@ import schemas
 from connectors.avro import DamagedError, id_codec, unframe
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, DataRefused, connect, errors_translated, rows, transaction
-from lienthong import hub
+from lienthong import hub, probe
 from lienthong.apply import held, joined
 from lienthong.apply.table import Document, TargetEntity, Write
 from lienthong.authority import RECORD
@@ -36,9 +36,6 @@ ON CONFLICT (entity, record) DO UPDATE SET local_key = excluded.local_key, epoch
   base = excluded.base, state = excluded.state, inserted = excluded.inserted, parent = excluded.parent, body = excluded.body
 WHERE (a.epoch, a.version) < (excluded.epoch, excluded.version) OR a.state = 'waiting'
 """
-
-
-_ABSENT = object()
 
 
 @dataclass(slots=True)
@@ -103,6 +100,7 @@ class Target:
         outcome = Outcome()
         with transaction(self.connection) as cursor:
             hub.move_offsets(cursor, moves, "lienthong.consumer_offset")
+            probe.applied(cursor, messages)
             arrived = list(self._decode(cursor, messages, outcome))
             self._take(cursor, held.keep_back(cursor, self.settings.parking, self.vault, arrived, outcome.counts), outcome)
             for left in self._decode(cursor, joined.without_children(cursor), outcome):
@@ -277,9 +275,8 @@ class Target:
             cursor.execute(
                 """INSERT INTO lienthong.overwritten (entity, record, local_key, version, field, was, base, written)
                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-                [target.entity, write.record, write.local_key, write.version[1], name,
-                 *(None if value is _ABSENT else _json(target.mapper.unified(name, value)) for value in
-                   (was_value, _ABSENT if adopted else base, now_value))],
+                [target.entity, write.record, write.local_key, write.version[1], name, target.told(name, was_value),
+                 None if adopted else target.told(name, base), target.told(name, now_value)],
             )
 
     # ------------------------------------------------------------ removals

@@ -10,8 +10,8 @@ from typing import Any
 
 from connectors.kafka import Producer
 from connectors.postgres import Connection, Cursor, ShapeChanged, connect, one, rows, snapshot, sql, transaction
-from lienthong import frames
-from lienthong.capture import state
+from lienthong import frames, probe
+from lienthong.capture import state, witness
 from lienthong.capture.notified import KeyTuple, Notified, Step, uses_of, wanted_columns
 from lienthong.errors import ConfigError, FatalError
 from lienthong.frames import Header, note_frame, partition_of
@@ -47,6 +47,7 @@ class Line:
         self.wanted = wanted_columns(self.profile)
         self.vault = vault
         self.numbers = state.Numbers(hub_connection, system)
+        self.witness = witness.Witness(hub_connection, system)
         self.hub = hub_connection
         self.producer = producer
         self.connection: Connection | None = None
@@ -64,6 +65,7 @@ class Line:
         """Connect, check that the source is the one we know, begin or resume."""
         self.close()
         self._unsaved = None
+        self.witness.open()
         self.connection = open_source(self.settings, self.system, f"capture {self.system}")
         with snapshot(self.connection) as cursor:
             identity = state.identity_of(cursor)
@@ -151,6 +153,7 @@ class Line:
 
     def _check_captured(self, cursor: Cursor) -> None:
         self._captured_at = time.monotonic()
+        self.witness.check(cursor)
         missing = self.uncaptured(cursor)
         if missing:
             raise FatalError(
@@ -178,6 +181,7 @@ class Line:
                 self._breathe()
             output.close()
         self._overwritten(cursor, notified.overwritten, output)
+        probe.put(output, notified.probe)
         return output
 
     def _root_keys(self, cursor: Cursor, entity: str, columns: Sequence[str], values: set[KeyTuple]) -> set[KeyTuple]:

@@ -76,6 +76,7 @@ class Notified:
     steps: list[Step] = field(default_factory=list)
     overwritten: set[int] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
+    probe: int = 0
     at: int = 0
     position: int = 0
     count: int = 0
@@ -103,6 +104,9 @@ class Notified:
     def _own(self, table: str, op: str, new: Row | None) -> None:
         if table == "lienthong.consumer_offset":
             self._ours = True  # the applier's own transaction: it always moves its offset
+        elif table == "lienthong.probe":
+            if new is not None and new.get("leg") == "in":
+                self.probe = max(self.probe, int(str(new["number"])))
         elif op == "I" and new is not None and new.get("id"):
             self.overwritten.add(int(str(new["id"])))
 
@@ -144,6 +148,7 @@ class Notified:
         self.steps += other.steps
         self.overwritten |= other.overwritten
         self.emptied |= other.emptied
+        self.probe = max(self.probe, other.probe)
         self.at = max(self.at, other.at)
         self.position = max(self.position, other.position)
         self.count += other.count
@@ -156,4 +161,4 @@ class Notified:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to do for these transactions."""
-        return not (self.roots or self.lookups or self.steps or self.overwritten or self.emptied)
+        return not (self.roots or self.lookups or self.steps or self.overwritten or self.emptied or self.probe)

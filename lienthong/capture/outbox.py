@@ -87,12 +87,16 @@ class OutboxLine(Line):
         first = rows(cursor, f"{_DIFFERENCE} LIMIT {AT_ONCE}", old)
         now = one(cursor, "SELECT pg_current_snapshot()::text")
         assert now is not None
+        if next_xid(str(now[0])) < next_xid(self._position):
+            self.witness.went_back("transactions that were read there have not happened yet")
         if not first:
-            return None, str(now[0])
+            return None, resume_point(self._position, str(now[0]), 0)
         found = first if len(first) < AT_ONCE else streamed(cursor, _DIFFERENCE, old)
         notified = Notified(self.uses)
         by_transaction: dict[str, Notified] = {}
+        newest = 0
         for number, table, op, key, old_key, image, xid, at in found:
+            newest = max(newest, int(xid))
             one_transaction = by_transaction.setdefault(xid, Notified(self.uses))
             one_transaction.at = max(one_transaction.at, int(at))
             self._take(one_transaction, full_name(table), op, key, old_key, image)
@@ -100,7 +104,7 @@ class OutboxLine(Line):
         for one_transaction in sorted(by_transaction.values(), key=lambda t: t.position):
             one_transaction.end(one_transaction.position)
             notified.absorb(one_transaction)
-        return notified, str(now[0])
+        return notified, resume_point(self._position, str(now[0]), newest)
 
     def _take(
         self, notified: Notified, table: str, op: str, key: Mapping[str, Any] | None, old_key: Mapping[str, Any] | None,
@@ -134,3 +138,20 @@ class OutboxLine(Line):
                WHERE at < clock_timestamp() - %s::interval AND pg_visible_in_snapshot(xid, %s::pg_snapshot) ORDER BY id LIMIT 50000)""",
             [KEEP_INTERVAL, self._position],
         )
+
+
+def next_xid(snapshot: str) -> int:
+    """The first transaction number that a snapshot has not seen given out."""
+    return int(snapshot.split(":")[1])
+
+
+def resume_point(old: str, now: str, newest: int) -> str:
+    """The snapshot to resume after: what `now` sees, but nothing above the newest transaction that was read.
+
+    A server that crashes gives out again the numbers of transactions that left nothing in its log. One whose notification was read
+    did, so only up to there a number says which transaction it was.
+    """
+    low, high, running = now.split(":")
+    end = min(int(high), max(next_xid(old), newest + 1))
+    still = ",".join(xid for xid in running.split(",") if xid and int(xid) < end)
+    return f"{min(int(low), end)}:{end}:{still}"

@@ -13,6 +13,7 @@ from lienthong.capture.line import Line
 from lienthong.capture.outbox import OutboxLine
 from lienthong.capture.wal import WalLine
 from lienthong.errors import FatalError, FencedError, LienThongError, TransientError
+from lienthong.place import Places
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
@@ -73,6 +74,9 @@ def run(settings: Settings, systems: Sequence[str], vault: Vault, stop: Callable
     connection = connect(settings.hub.dsn, application_name="lienthong capture")
     producer = Producer(settings.kafka.bootstrap, client_id="lienthong-capture")
     lines = [Supervised(line_for(settings, s, connection, producer, vault)) for s in systems if settings.systems[s].capture != "none"]
+    places = Places(settings)
+    for supervised in lines:
+        supervised.line.witness.place = places.lost
     try:
         while not stop():
             busy = [supervised.step() for supervised in lines]
@@ -81,6 +85,7 @@ def run(settings: Settings, systems: Sequence[str], vault: Vault, stop: Callable
                 sockets = [socket for s in lines if s.state == "running" for socket in s.line.sockets()]
                 wait_readable(sockets, WAIT_SECONDS)
     finally:
+        places.close()
         _close(lines, producer, connection)
 
 

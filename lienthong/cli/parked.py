@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 parked_app = typer.Typer(no_args_is_help=True, help="Records that could not be processed.")
 
-KINDS = ("refused", "damaged", "link", "ghost", "apply")
+KINDS = ("refused", "damaged", "link", "ghost", "apply", "route")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Refs = Annotated[list[str] | None, typer.Argument(help="Numbers as in the list: 17, or SYSTEM/3 for what is parked at a target.")]
@@ -124,7 +124,7 @@ def parked_replay(
         known("decision", decide, DECISIONS)
     order = Order(budget=budget, why=why, decide=decide, edit=_edit(edit), patience_seconds=wait)
     with _desk(settings) as desk:
-        found = desk.find(_chosen(settings, refs, system, entity, reason, kind, older_than, budget), refs or ())
+        found = _reached(desk.find(_chosen(settings, refs, system, entity, reason, kind, older_than, budget), refs or ()))
         if dry_run:
             return _tell([{**_named(r), "outcome": "would", "words": meaning(r, order)} for r in in_order(found)[:budget]], as_json=as_json)
         replayer = Replayer(desk)
@@ -169,7 +169,8 @@ def parked_discard(
         raise ConfigError("giving a record up needs a reason: --why TEXT")
     settings = settings_of(config)
     with _desk(settings) as desk:
-        found = in_order(desk.find(_chosen(settings, refs, system, entity, reason, kind, older_than, budget), refs or ()))[:budget]
+        wanted = _chosen(settings, refs, system, entity, reason, kind, older_than, budget)
+        found = in_order(_reached(desk.find(wanted, refs or ())))[:budget]
         words = ["would be given up" if dry_run else "" if desk.discard(record, str(why)) else "was closed already" for record in found]
     outcome = "would" if dry_run else "discarded"
     return _tell([{**_named(r), "outcome": outcome, "words": w} for r, w in zip(found, words, strict=True)], as_json=as_json)
@@ -215,6 +216,14 @@ def _seconds(age: str | None) -> float | None:
     if found is None:
         raise ConfigError(f"an age is a number with its unit, like 30m, 8h or 2d, not {age}")
     return float(int(found[1]) * UNITS[found[2]])
+
+
+def _reached(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the targets that are away, which are named."""
+    for record in found:
+        if record["id"] is None:
+            err.print(f"{record['system']} cannot be reached, so what is parked there is left: {record['message']}", highlight=False, markup=False)
+    return [record for record in found if record["id"] is not None]
 
 
 def _edit(path: Path | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
@@ -79,6 +79,16 @@ def _bars() -> Iterator[Any]:
         yield show
 
 
+@contextmanager
+def _status(words: str) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what is waited for."""
+    if not err.is_terminal:
+        yield lambda _: None
+        return
+    with err.status(words) as line:
+        yield line.update
+
+
 def _report(found: Any, config: Any) -> None:
     columns = ["system", "entity", "rows", "read", "missing", "extra", "stale", "different", "waiting", "unsettled", "seconds"]
     kinds = ("missing", "extra", "stale", "different")
@@ -115,7 +125,8 @@ def repair(
     actions = plan_repair(settings, systems, entity or ())
     done = 0
     if not plan and actions:
-        repaired = repair_systems(settings, systems, entity or (), wait_seconds=wait, told=lambda stage: None)
+        with _status("repairing") as told:
+            repaired = repair_systems(settings, systems, entity or (), wait_seconds=wait, told=lambda stage: told(f"waiting for {stage}"))
         done, actions = sum(r.done for r in repaired), [action for r in repaired for action in r.left]
     if as_json:
         print_json(plan_document(actions, done=done, is_plan=plan))

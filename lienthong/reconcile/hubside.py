@@ -105,7 +105,7 @@ class HubSide:
     def changed(self, cursor: Cursor, since: datetime | None) -> Iterator[tuple[str | None, int | None]]:
         """Local key and record of everything in the hub that is not as it was when last proved equal; with `since`, of all that changed then."""
         cursor.execute("SET LOCAL work_mem = '256MB'; SET LOCAL jit = off")
-        entitled = _entitled(self.terms).as_string(cursor).replace("%", "%%")
+        entitled = entitled_condition(self.terms).as_string(cursor).replace("%", "%%")
         statement = (_CHANGED if since is None else _SINCE).format(entitled=entitled)
         return streamed(cursor, statement, {**self._place, "since": since})
 
@@ -201,7 +201,7 @@ class HubSide:
 
 
 # ------------------------------------------------------------------ scopes as SQL
-def _entitled(terms: Sequence[Terms]) -> sql.Composable:
+def entitled_condition(terms: Sequence[Terms]) -> sql.Composable:
     """The condition on a golden record r and its parent p under which one of the terms gives it to the party."""
     if not terms:
         return sql.SQL("false")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import schemas
 from lienthong.authority import Authority, Said, fold
 from lienthong.contracts import Terms
 from lienthong.digest import record_digest
-from lienthong.entitled import Due, Golden, due, held_groups
+from lienthong.entitled import Golden, due, held_groups
 from lienthong.mapping import Refusal
 from lienthong.reconcile.held import Applied, Held
 from lienthong.reconcile.hubside import Proof, Word
@@ -73,6 +74,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Entitled:
+    """What the party is entitled to: under which terms, which groups are its own word, and the values."""
+
+    terms: Terms
+    held: tuple[str, ...]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
     """The rules of one system and entity: what it is captured for, what it is given, which fields it can hold."""
 
@@ -124,7 +134,7 @@ class Judge:
         names = [name for name in sorted(row.edited) if name in values and word.values.get(name) != values[name]]
         if names:
             # A delivered value in a group that has become the system's own has no base any more, and is still no edit.
-            delivered = self._due(case)
+            delivered = self._entitled(case)
             given = [case.golden.values if case.golden is not None else {}, delivered.values if delivered is not None else {}]
             names = [name for name in names if all(values[name] != one.get(name, _NOTHING) for one in given)]
         return names
@@ -143,7 +153,7 @@ class Judge:
 
     # ------------------------------------------------------------ delivery
     def _delivery(self, case: Case, parked: Collection[int], verdict: Verdict) -> None:
-        entitled = self._due(case)
+        entitled = self._entitled(case)
         row = case.row
         if entitled is None:
             if row is not None and self._is_extra(case):
@@ -167,7 +177,7 @@ class Judge:
         elif left := [name for name in wrong if name not in covered]:
             verdict.findings.append(Finding(DELIVERY, STALE if self._is_behind(case) else DIFFERENT, tuple(left)))
 
-    def _due(self, case: Case) -> Due | None:
+    def _entitled(self, case: Case) -> Entitled | None:
         golden, parent = case.golden, case.parent
         if golden is None or golden.merged_into is not None or golden.is_gone():
             return None
@@ -176,23 +186,25 @@ class Judge:
         values = parent.values if golden.parent is not None and parent is not None else None
         for terms in self.terms:
             if terms.in_scope(golden.values, values):
-                return due(golden, terms, held_groups(golden, self.system))
+                held = held_groups(golden, self.system)
+                return Entitled(terms, tuple(held), terms.shape(golden.values))
         return None
 
-    def _compared(self, case: Case, entitled: Due) -> list[str]:
+    def _compared(self, case: Case, entitled: Entitled) -> tuple[str, ...]:
         """The fields that the contract gives, that somebody else owns and that the layout can hold."""
-        groups, given = schemas.groups(case.entity), {name for terms in self.terms for name in terms.fields}
-        own = {name for group in entitled.held for name in groups[group]}
-        return sorted((self.writable & given) - own)
+        return _delivered(case.entity, self.writable, entitled.terms.fields, entitled.held)
 
-    def _wrong(self, case: Case, entitled: Due, names: Sequence[str], row: Held, values: Mapping[str, Any]) -> list[str]:
-        own_form = _is_as_written(case, row, entitled)
-        wrong = [n for n in names if values.get(n) != entitled.values.get(n) and not (own_form and row.edited is not None and n not in row.edited)]
+    def _wrong(self, case: Case, entitled: Entitled, names: Sequence[str], row: Held, values: Mapping[str, Any]) -> list[str]:
+        wrong = [name for name in names if values.get(name) != entitled.values.get(name)]
+        if wrong and _is_as_written(case, row, entitled):  # then its own form of a value is right
+            wrong = [name for name in wrong if row.edited is None or name in row.edited]
         if not self.is_captured and row.parent is not None and case.parent_key is not None and row.parent != case.parent_key:
             wrong.append(PARENT)
-        base = case.applied.base if case.applied is not None and case.applied.base is not None else {}
-        given = {name for terms in self.terms for name in terms.fields}
-        return wrong + sorted(n for n in self.writable - given if base.get(n) is not None and values.get(n) is not None)
+        base = case.applied.base if case.applied is not None else None
+        if base:
+            withheld = self.writable.difference(entitled.terms.fields)
+            wrong += sorted(name for name in withheld if base.get(name) is not None and values.get(name) is not None)
+        return wrong
 
     def _absent(self, case: Case, parked: Collection[int], verdict: Verdict) -> None:
         """The party is entitled to a record that it does not hold."""
@@ -228,6 +240,13 @@ class Judge:
 _NOTHING = object()
 
 
+@lru_cache(maxsize=4096)
+def _delivered(entity: str, writable: frozenset[str], given: tuple[str, ...], held: tuple[str, ...]) -> tuple[str, ...]:
+    groups = schemas.groups(entity)
+    own = {name for group in held for name in groups[group]}
+    return tuple(sorted(writable.intersection(given) - own))
+
+
 def _is_taken_by_us(case: Case) -> bool:
     return case.applied is not None and case.applied.state in ("withdrawn", "deleted")
 
@@ -241,9 +260,9 @@ def _row_moved(case: Case) -> bool:
     return proof.local != case.held.local and proof.contribution == case.word.digest and not (is_word_alone and proof.golden != case.golden_digest)
 
 
-def _is_as_written(case: Case, row: Held, entitled: Due) -> bool:
-    """Whether what we sent last is what it is entitled to, and the row is as it stood after that: then its own form of it is right."""
-    applied, sent = case.applied, case.sent
-    if applied is None or sent is None or row.edited is None or applied.state != "applied":
+def _is_as_written(case: Case, row: Held, entitled: Entitled) -> bool:
+    """Whether what we sent last is what it is entitled to, and the row is as it stood after that."""
+    applied, sent, golden = case.applied, case.sent, case.golden
+    if applied is None or sent is None or golden is None or row.edited is None or applied.state != "applied":
         return False
-    return sent[0] == "s" and sent[2] == entitled.digest and applied.version[1] == sent[1]
+    return sent[0] == "s" and applied.version[1] == sent[1] and sent[2] == due(golden, entitled.terms, entitled.held).digest

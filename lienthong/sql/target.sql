@@ -41,6 +41,13 @@ CREATE TABLE IF NOT EXISTS lienthong.overwritten (
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- The probe record of each leg of this system's line: `in` is written here and captured, `out` arrives here.
+CREATE TABLE IF NOT EXISTS lienthong.probe (
+    leg text PRIMARY KEY CHECK (leg IN ('in', 'out')),
+    number bigint NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- How far each partition of the out-topic has been applied; moves in the same transaction as the rows.
 CREATE TABLE IF NOT EXISTS lienthong.consumer_offset (
     topic text NOT NULL,

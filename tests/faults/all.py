@@ -1,7 +1,7 @@
 """Every fault there is: importing this module registers them."""
 
-from tests.faults import data, kills
+from tests.faults import data, kills, topics
 from tests.faults.suite import FAULTS
 
-MODULES = (data, kills)
+MODULES = (data, kills, topics)
 __all__ = ["FAULTS", "MODULES"]

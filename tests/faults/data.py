@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from random import Random
 from typing import Any
@@ -43,26 +43,27 @@ def at_ward(city: FaultCity, code: str, name: str = "ward_a") -> int:
 @fault(14, "transactions open for long at the source, committing late")
 def long_transactions(city: FaultCity, run: Run) -> None:
     tag = city.random.randrange(10**6)
-    for variable, ward, statement, arguments in (
-        ("PORTAL_DSN", "ward_a", INSERT, values_of(f"P-late-{tag}")),
-        ("WARD_B_DSN", "portal", WARD_INSERT, [f"W-late-{tag}", UNIT_B, f"Nguyễn {load.CANARY} An", f"{load.CANARY_NUMBER}00001"]),
-    ):
-        code = arguments[0]
-        with closing(psycopg2.connect(city.environment[variable])) as idle, closing(psycopg2.connect(city.environment[variable])) as late:
-            idle.cursor().execute("SELECT pg_current_xact_id()")
-            late.cursor().execute(statement, arguments)
-            with run.injection():
-                time.sleep(2)
-                submit(city, f"P-meanwhile-{tag}-{ward}")
-                city.expect(lambda w=ward: at_ward(city, f"P-meanwhile-{tag}-{w}") == 1, "other dossiers must not wait for a long transaction")
-                time.sleep(2)
-                late.commit()
-            table = "application WHERE code" if ward == "portal" else "ho_so WHERE ma_qg"
-            city.expect(
-                lambda w=ward, t=table, c=code: city.sql(w, f"SELECT count(*) FROM {t} = %s", arguments=[c])[0][0] == 1,  # noqa: S608
-                "what was committed late must be delivered",
-            )
-            idle.rollback()
+    _commit_late(city, run, "PORTAL_DSN", INSERT, values_of(f"P-late-{tag}"), lambda: at_ward(city, f"P-late-{tag}"))
+    arguments = [f"W-late-{tag}", UNIT_B, f"Nguyễn {load.CANARY} An", f"{load.CANARY_NUMBER}00001"]
+    at_portal = "SELECT count(*) FROM application WHERE code = %s"
+    _commit_late(city, run, "WARD_B_DSN", WARD_INSERT, arguments, lambda: city.sql("portal", at_portal, arguments=[f"W-late-{tag}"])[0][0])
+
+
+def _commit_late(city: FaultCity, run: Run, dsn: str, statement: str, arguments: list[Any], arrived: Callable[[], int]) -> None:
+    """One idle transaction with an id, one that writes and commits late; what others write meanwhile must not wait."""
+    others = f"P-meanwhile-{arguments[0]}"
+    with closing(psycopg2.connect(city.environment[dsn])) as idle, closing(psycopg2.connect(city.environment[dsn])) as late:
+        idle.cursor().execute("SELECT pg_current_xact_id()")
+        late.cursor().execute(statement, arguments)
+        with run.injection():
+            time.sleep(2)
+            submit(city, others)
+            city.expect(lambda: at_ward(city, others) == 1, "other dossiers must not wait for a long transaction")
+            time.sleep(2)
+            run.check(arrived() == 0, "nothing may be delivered before its commit")
+            late.commit()
+        city.expect(lambda: arrived() == 1, "what was committed late must be delivered")
+        idle.rollback()
 
 
 @fault(15, "a third of all transactions rolled back, sequences with gaps", rollbacks=0.34)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewPartitions
 
 IN = "lienthong.in"
 OUTS = ("lienthong.out.portal", "lienthong.out.ward-a", "lienthong.out.ward-b")
@@ -54,8 +55,25 @@ def send_again(bootstrap: str, again: Iterable[Any]) -> int:
     return count
 
 
-def send(bootstrap: str, topic: str, value: bytes, *, partition: int = 0, key: bytes | None = None) -> None:
-    """Send one message of one's own making."""
+def send_raw(bootstrap: str, values: Iterable[tuple[str, int, bytes | None, bytes]]) -> int:
+    """Send (topic, partition, key, value) as they are; how many."""
+    count = 0
     with closing(KafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=1_000_000)) as producer:
-        producer.send(topic, value=value, key=key, partition=partition)
+        for topic, partition, key, value in values:
+            producer.send(topic, value=value, key=key, partition=partition)
+            count += 1
         producer.flush()
+    return count
+
+
+def delete_all(bootstrap: str, topic: str) -> None:
+    """What retention does: everything up to now is gone."""
+    last = {TopicPartition(name, partition): end for (name, partition), end in ends(bootstrap, [topic]).items()}
+    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+        admin.delete_records(last)
+
+
+def raise_partitions(bootstrap: str, topic: str, count: int) -> None:
+    """Give a topic more partitions."""
+    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+        admin.create_partitions({topic: NewPartitions(count)})

@@ -327,7 +327,7 @@ def _true_roots(words: Mapping[str, Words]) -> Iterator[tuple[Key, tuple[Fields,
             continue  # only words about a record that its owner has deleted
         unit = _first(words, key, "unit", (*WARDS, PORTAL) if key[0] == "citizen" else SYSTEMS)
         handler = UNITS[unit]
-        orders = {name: SYSTEMS for name in (*INTAKE, *IDENTITY, *CONTACT)}
+        orders: dict[str, tuple[str, ...]] = {name: SYSTEMS for name in (*INTAKE, *IDENTITY, *CONTACT)}
         if key[0] == "citizen":
             orders |= dict.fromkeys(RESIDENCE, (*WARDS, PORTAL))
             names: Iterable[str] = CITIZEN

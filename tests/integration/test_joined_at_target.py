@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lienthong import hub, route
+from lienthong import hub, in_doubt, route
 from tests.integration.test_apply import DOSSIER, Ward, fee, merged, removed, state
 from tests.integration.test_route import City, Topics
 
@@ -105,6 +105,7 @@ def test_where_a_child_belongs_is_left_alone_when_that_is_the_wards_word(ward: W
 def test_the_router_tells_when_only_the_parent_has_changed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     topics = Topics()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
+    monkeypatch.setattr(in_doubt, "Tails", lambda _: topics)
     hub.install(database)
     city = City(database, topics)
     for record in (1, 2):
@@ -119,5 +120,3 @@ def test_the_router_tells_when_only_the_parent_has_changed(database: str, monkey
     city.fee(8, 1)
     assert city.step() == []
     city.close()
-
-

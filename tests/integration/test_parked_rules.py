@@ -9,14 +9,18 @@ import pytest
 
 from connectors.kafka import Message
 from connectors.postgres import transaction
-from lienthong import hub, links, parked
+from lienthong import frames, hub, links, parked
 from lienthong.breaker import MassFailure
+from lienthong.embedded import KafkaBroker, PostgresCluster
 from lienthong.frames import Header, note_frame
+from lienthong.load import Loader
 from lienthong.parked import Wanted
 from lienthong.parked_desk import Desk
 from lienthong.parked_replay import Order, Replayer
 from lienthong.settings import Parking, Stop
 from lienthong.vault import Vault
+from tests.capture_kit import TABLES as SOURCE_TABLES
+from tests.capture_kit import Site, settings_for
 from tests.integration.test_apply import DOSSIER, TABLES, TOPIC, Ward, fee, removed, state
 from tests.merge_kit import DOSSIER as CITY_DOSSIER
 from tests.merge_kit import Hub, refused
@@ -112,6 +116,23 @@ def test_a_delete_behind_a_parked_state_comes_after_it(ward: Ward) -> None:
     assert ward.applied() == [(7, 2, "deleted", False)]
 
 
+def test_children_that_waited_for_a_parked_dossier_follow_it_and_are_parked_by_themselves(ward: Ward) -> None:
+    ward.apply(state(7, 1, BAD), fee(8, 1, 7), fee(9, 1, 7, code="LP2", amount=-1))
+    lift(ward)
+    told(ward)
+    ward.target.release()
+    assert ward.sql("SELECT ma FROM phi") == [("LP1",)]
+    assert rows_of(ward) == [(7, "refused_by_target", "replayed"), (9, "refused_by_target", "parked")]
+
+
+def test_bytes_that_become_readable_are_parked_under_their_record_when_it_is_refused(ward: Ward) -> None:
+    ward.apply(state(7, 1, BAD)[:-1])
+    ward.sql("UPDATE lienthong.parked SET payload = %s", Vault(None).seal(state(7, 1, BAD)))
+    told(ward)
+    ward.target.release()
+    assert rows_of(ward) == [(None, "damaged", "replayed"), (7, "refused_by_target", "parked")]
+
+
 def test_entities_without_the_policy_are_not_held(ward: Ward) -> None:
     policy(ward, later={"fee": "hold"})
     ward.apply(state(7, 1), fee(8, 1, 7, amount=-1))
@@ -159,6 +180,30 @@ def test_the_share_that_stops_is_configuration(ward: Ward) -> None:
     ward.sql(REFUSE_ALL)
     ward.target.breaker.stop = Stop(share=1)
     assert ward.apply(*states(150)) == {("dossier", "parked"): 150}
+
+
+def test_a_load_of_records_that_do_not_fit_stops_and_sends_nothing_of_that_range(
+    database: str, pg: PostgresCluster, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "TOPIC", "lienthong.in.parked-load")
+    hub_dsn = pg.create_database("parked_load_hub")
+    hub.install(hub_dsn)
+    site = Site(settings_for("outbox", "ward-load", database, hub_dsn, kafka.bootstrap), "ward-load")
+    try:
+        site.install(
+            SOURCE_TABLES, "INSERT INTO dossier (id, status) SELECT n, CASE WHEN n % 2 = 0 THEN 'odd' ELSE 'new' END FROM generate_series(1, 400) n"
+        )
+        loader = Loader(site.settings, "ward-load", Vault(None))
+        with pytest.raises(MassFailure, match="ward-load: 121 of 400 dossier records were refused, the last for unmapped_word in status"):
+            loader.run()
+        assert site.messages() == []
+        site.sql("UPDATE dossier SET status = 'done' WHERE status = 'odd' AND id > 200")
+        loader.run()
+        loader.close()
+        assert len(site.published().refused()) == 100, "a quarter is parked"
+    finally:
+        site.close()
+        pg.drop_database("parked_load_hub")
 
 
 # ------------------------------------------------------------------ what closes a refused record

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 STEPS = 60 if LONG else 30
-EXAMPLES = int(os.environ.get("SIM_EXAMPLES", 20_000 if LONG else 300))
-BUGGED_EXAMPLES = 600
+EXAMPLES = 20_000 if LONG else 150
+BUGGED_EXAMPLES = 6_000 if LONG else 600
 
 _tried: dict[str, tuple[int, float]] = {}
 

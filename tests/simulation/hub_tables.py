@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -21,8 +20,8 @@ from lienthong.hub_statements import CONTRIBUTION
 from tests.simulation.database import Answer, Database, Fuse, MemoryConnection, MemoryCursor, Rows, columns, statement
 
 TABLES = (
-    "contribution", "identifier", "waiting", "record", "changed", "history", "entitled", "out_topic", "correction", "parked", "counter", "consumer_offset",
-    "loaded", "setting", "step", "capture_state", "line",
+    "contribution", "identifier", "waiting", "record", "changed", "history", "entitled", "out_topic", "correction", "parked", "counter",
+    "consumer_offset", "loaded", "setting", "step", "capture_state", "line",
 )  # fmt: skip
 _AT = {name: place for place, name in enumerate(CONTRIBUTION)}
 EPOCH, VERSION, RECORD, OP, CLAIM, PARENT, BODY = (_AT[n] for n in ("epoch", "version", "record", "op", "claim", "parent_key", "body"))
@@ -254,7 +253,7 @@ def note_changed(cursor: MemoryCursor, changed: Sequence[tuple[int, int, str | N
         cursor["changed"][lane, next(cursor.database.serial)] = (record, resend, at)
 
 
-def count(cursor: MemoryCursor, counts: Mapping[tuple[int, str, str, str], int], _readings: Mapping[tuple[int, str, str], int] = MappingProxyType({})) -> None:
+def count(cursor: MemoryCursor, counts: Mapping[tuple[int, str, str, str], int], _readings: Any = None) -> None:
     for (_, *names), n in counts.items():
         place = tuple(names)
         cursor["counter"][place] = cursor["counter"].get(place, 0) + n

@@ -277,7 +277,8 @@ class MergingCity:
             sums[row["system"], row["entity"]][row["outcome"]] += row["n"]
         sums.pop(("?", "?"), None)  # damaged frames: nobody knows what was in them
         sums.pop(("*", "*"), None)
-        assert {place: left for place, counts in sums.items() if (left := counts["captured"] - counts["parked"])} == self.entries, "a record is counted twice, or not at all"
+        whole = {place: counts["captured"] - counts["parked"] for place, counts in sums.items()}
+        assert whole == self.entries, "a record is counted twice, or not at all"
         for place, counts in sums.items():
             ended = sum(counts[o] for o in ("merged", "unchanged", "older", "duplicate", "refused", "parked"))
             assert counts["captured"] == ended, f"{place}: captured is not the sum of all outcomes: {dict(counts)}"

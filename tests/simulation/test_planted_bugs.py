@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine
 from lienthong import merge
 from lienthong.apply.target import Target
 from lienthong.capture import state
-from lienthong.capture.outbox import OutboxLine
 from lienthong.capture.wal import WalLine, _Snapshot
 from lienthong.load import Loader
 from lienthong.merge import Merger
@@ -27,17 +26,12 @@ from tests.simulation.test_merge_machine import MergeAndRoute
 from tests.simulation.test_two_way_machine import TwoWay
 
 
-def last_instead_of_newest(entries: Any, batch: Any) -> dict[Any, Any]:
-    latest = {}
-    for entry in entries:
-        batch.count(entry.at, entry.system, entry.entity, "captured")
-        key = (entry.system, entry.entity, entry.key)
-        if key in latest:
-            batch.count(entry.at, entry.system, entry.entity, "older")
-        latest[key] = entry
-    return latest
+def last_instead_of_newest(entries: Any, *more: Any) -> Any:
+    every = list(entries)
+    return _newest(every, *more) | {(e.system, e.entity, e.key): e for e in every}
 
 
+_newest = merge.newest
 _items, _visible, _known, _database = Merger._items, WalLine._visible, Target._known, Database.__init__
 
 
@@ -75,18 +69,13 @@ def without(*guards: str) -> Any:
     return patch.object(Database, "__init__", begin)
 
 
-def saved_before_published(self: OutboxLine, output: Any) -> None:
-    self.numbers.save(output.version, self._position_of_this_reading)  # type: ignore[attr-defined]
-    _publish(self, output)
+class Delivered(TwoWay):
+    """Both ways, from where a dossier has been delivered on."""
 
-
-_publish, _difference = OutboxLine.publish, OutboxLine._difference
-
-
-def remembered(self: OutboxLine, cursor: Any) -> Any:
-    notified, position = _difference(self, cursor)
-    self._position_of_this_reading = position  # type: ignore[attr-defined]
-    return notified, position
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter(place=("portal", "N1"))
+        self.settle()
 
 
 Bug = tuple[type[RuleBasedStateMachine], Callable[[], list[Any]]]
@@ -100,15 +89,15 @@ BUGS: dict[str, Bug] = {
     "confirmed before published": (CaptureByLog, lambda: [patch.object(WalLine, "_visible", confirmed_before_published)]),
     "a load with the latest drawn number": (CaptureByLog, lambda: [patch.object(Loader, "_finished", latest_drawn)]),
     "an outbox read by number": (CaptureByOutbox, lambda: [without("difference")]),
-    "saved before published": (
-        CaptureByOutbox,
-        lambda: [patch.object(OutboxLine, "publish", saved_before_published), patch.object(OutboxLine, "_difference", remembered)],
-    ),
-    "a delivered value becomes the receiver's word": (TwoWay, lambda: [patch.object(merge, "_own_values", lambda item: item.values)]),
-    "no base: everything is an edit": (TwoWay, lambda: [patch.object(EntityReading, "_edited", lambda self, *_: sum(self.bits.values()))]),
-    "no witness of what was overwritten": (TwoWay, lambda: [patch.object(Target, "_witness", lambda *_: None)]),
-    "no version guard at the target": (TwoWay, lambda: [patch.object(Target, "_known", known_of_any_version), without("applied")]),
+    "a delivered value becomes the receiver's word": (Delivered, lambda: [patch.object(merge, "_own_values", lambda item: item.values)]),
+    "no base: everything is an edit": (Delivered, lambda: [patch.object(EntityReading, "_edited", lambda self, *_: sum(self.bits.values()))]),
+    "no witness of what was overwritten": (Delivered, lambda: [patch.object(Target, "_witness", lambda *_: None)]),
+    "no version guard at the target": (Delivered, lambda: [patch.object(Target, "_known", known_of_any_version), without("applied")]),
 }
+
+
+RARE = {"a delivered value becomes the receiver's word", "no base: everything is an edit"}
+"""Found after hundreds of histories: planted in the long profile only."""
 
 
 @contextmanager
@@ -119,7 +108,7 @@ def planted(bug: Callable[[], list[Any]]) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", [bug for bug in BUGS if histories.LONG or bug not in RARE])
 def test_a_planted_bug_is_found(bug: str) -> None:
     machine, how = BUGS[bug]
     assert issubclass(machine, Capture | MergeAndRoute | TwoWay)

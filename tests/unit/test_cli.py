@@ -100,7 +100,7 @@ def test_an_unknown_option_and_a_missing_argument_are_usage(
     assert call(monkeypatch, "check", "--offlin") == Exit.USAGE
     assert "--offline" in capsys.readouterr().err
     assert call(monkeypatch, "load") == Exit.USAGE
-    assert "Missing argument 'system'" in capsys.readouterr().err
+    assert "name the systems to load, or give --all" in capsys.readouterr().err
 
 
 def test_unknown_systems_roles_and_entities_name_those_there_are(

@@ -58,8 +58,8 @@ def test_outbox_has_two_triggers_for_each_table_and_no_publication() -> None:
     script = ddl_for("w", settings("outbox"))
     triggers = re.findall(r"CREATE OR REPLACE TRIGGER (\w+) AFTER ([A-Z ]+) ON (\S+)", script)
     tables = [table for name, _, table in triggers if name == "lienthong_note_change"]
-    assert len(tables) == len(set(tables)) == 6
-    assert [events for name, events, _ in triggers if name == "lienthong_note_truncate"] == ["TRUNCATE"] * 6
+    assert len(tables) == len(set(tables)) == 7
+    assert [events for name, events, _ in triggers if name == "lienthong_note_truncate"] == ["TRUNCATE"] * 7
     assert "SELECT lienthong.ensure_published" not in script
     assert "SELECT lienthong.ensure_replication" not in script
 
@@ -68,7 +68,7 @@ def test_wal_publishes_each_table_once_with_keys_and_images() -> None:
     script = ddl_for("w", settings("wal"))
     published = re.findall(r"SELECT lienthong\.ensure_published\('(.+)', ARRAY\[(.*)\]::text\[\]\);", script)
     assert dict(published)['"quan_ly"."Hồ sơ"'] == "'nam', 'so', 'TrangThai'"
-    assert len(published) == 6
+    assert len(published) == 7
     identities = dict(re.findall(r"SELECT lienthong\.ensure_identity\('(.+)', ARRAY\[(.*)\]::text\[\]\);", script))
     assert identities['"public"."nguoi"'] == "'ma', 'id'"
     assert "CREATE OR REPLACE TRIGGER" not in script

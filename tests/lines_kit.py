@@ -1,0 +1,150 @@
+"""A portal and two wards with one small layout, for tests of whole lines: each role is a process of its own that a test may stop."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from tests.city import AUTHORITY, City, city, wait
+
+TABLE = """
+CREATE TABLE ho_so (ma text PRIMARY KEY, tthc text NOT NULL, nop timestamptz NOT NULL, ten text NOT NULL, tt text NOT NULL, ghi_chu text)
+"""
+PROFILE = """
+version: 1
+profile: simple
+entities:
+  dossier:
+    table: ho_so
+    key: ma
+    identifiers: {national: ma}
+    fields:
+      procedure_code: tthc
+      submitted_at: nop
+      applicant_name: ten
+      status: {column: tt, values: {moi: 1, dang_xu_ly: 4, xong: 9}}
+      note: ghi_chu
+"""
+SYSTEMS = """
+version: 1
+hub: {{dsn: "${{HUB_DSN}}"}}
+kafka: {{bootstrap: "${{KAFKA_BOOTSTRAP}}"}}
+systems:
+  portal: {{profile: simple, dsn: "${{PORTAL_DSN}}", capture: wal, kind: portal, lag_limit_seconds: {limit}}}
+  ward-near: {{profile: simple, dsn: "${{WARD_NEAR_DSN}}", capture: outbox, kind: ward, lag_limit_seconds: {limit}}}
+  ward-far: {{profile: simple, dsn: "${{WARD_FAR_DSN}}", capture: {far}, kind: ward, lag_limit_seconds: {limit}}}
+"""
+CONTRACTS = """
+version: 1
+contracts:
+  portal: {system: portal, purpose: test, legal_ground: test, entities: {dossier: {}}}
+  near: {system: ward-near, purpose: test, legal_ground: test, entities: {dossier: {}}}
+  far: {system: ward-far, purpose: test, legal_ground: test, entities: {dossier: {}}}
+"""
+DATABASES = (("portal", "central"), ("ward_near", "central"), ("ward_far", "far"))
+CONTENT = "SELECT ma, tthc, ten, tt, ghi_chu FROM ho_so ORDER BY ma"
+ALL_ROLES = ("capture", "merge", "route", "apply")
+_numbers = count(1)
+
+
+class Lines:
+    """A city whose roles run as single processes."""
+
+    def __init__(self, made: City) -> None:
+        self.city = made
+        self.roles: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *roles: str) -> None:
+        """Start roles that do not run."""
+        for role in roles or ALL_ROLES:
+            self.roles[role] = self.city.start("run", role, log=f"{role}.log")
+
+    def stop(self, *roles: str) -> None:
+        """End roles cleanly."""
+        for role in roles or tuple(self.roles):
+            process = self.roles.pop(role)
+            process.send_signal(signal.SIGTERM)
+            process.wait(40)
+            self.city.running.remove(process)
+
+    @contextmanager
+    def frozen(self, role: str) -> Iterator[None]:
+        """A role that looks alive to the system and does nothing."""
+        self.roles[role].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.roles[role].send_signal(signal.SIGCONT)
+
+    def load(self, *systems: str) -> None:
+        """The initial load."""
+        for system in systems or ("portal", "ward-near", "ward-far"):
+            done = self.city.cli("load", system)
+            assert done.returncode == 0, done.stderr
+
+    def submit(self, at: str = "portal", name: str = "Nguyễn Thị Ánh") -> str:
+        """A new dossier in one system; its code."""
+        code = f"H29-{next(_numbers):06}"
+        self.city.sql(at, "INSERT INTO ho_so VALUES (%s, '1.001', '2026-03-02 08:00+07', %s, 'moi', NULL)", arguments=[code, name])
+        return code
+
+    def same(self, *databases: str) -> bool:
+        """Whether these databases hold the same, by plain SQL."""
+        found = [self.city.sql(name, CONTENT) for name in databases]
+        return all(one == found[0] for one in found)
+
+    def wait_same(self, *databases: str, seconds: float = 60.0) -> None:
+        """Wait until they do."""
+        wait(lambda: self.same(*databases), seconds, lambda: self._differences(databases))
+
+    def _differences(self, databases: Sequence[str]) -> str:
+        held = {name: set(self.city.sql(name, CONTENT)) for name in databases}
+        common = set.intersection(*held.values())
+        extra = {name: sorted(map(str, rows - common))[:10] for name, rows in held.items()}
+        return f"{extra}\n{self.city.cli('status').stdout}\n{self.city.logs()[-5000:]}"
+
+    def line(self, system: str, stage: str) -> dict[str, Any]:
+        """How one line stands."""
+        found: list[dict[str, Any]] = self.city.json("status")["lines"]
+        return next(line for line in found if (line["system"], line["stage"]) == (system, stage))
+
+    def wait_line(self, system: str, stage: str, state: str, says: str = "", seconds: float = 60.0) -> dict[str, Any]:
+        """Wait until a line is in a state, for a reason that has some words in it."""
+
+        def reached() -> bool:
+            line = self.line(system, stage)
+            return line["state"] == state and says in (line["reason"] or "")
+
+        wait(reached, seconds, lambda: f"{self.city.cli('status').stdout}\n{self.city.logs()[-5000:]}")
+        return self.line(system, stage)
+
+
+@contextmanager
+def lines(folder: Path, *, limit: int = 60, far: str = "wal", databases: Sequence[tuple[str, str]] = DATABASES) -> Iterator[Lines]:
+    """The city, installed and loaded, with its roles running."""
+    clusters = ("hub", *dict.fromkeys(cluster for _, cluster in databases))
+    with city(folder, clusters=clusters) as made:
+        for name, cluster in databases:
+            made.database(cluster, name, TABLE)
+        made.write("systems.yaml", SYSTEMS.format(limit=limit, far=far))
+        made.write("authority.yaml", AUTHORITY)
+        made.write("contracts.yaml", CONTRACTS)
+        made.write("profiles/simple.yaml", PROFILE)
+        made.install(*(name.replace("_", "-") for name, _ in databases))
+        here = Lines(made)
+        here.start()
+        here.load()
+        yield here
+
+
+def within(seconds: float, true: Callable[[], bool]) -> float:
+    """Wait until something is true; the seconds it took."""
+    begun = time.monotonic()
+    wait(true, seconds)
+    return time.monotonic() - begun
