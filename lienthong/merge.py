@@ -32,11 +32,13 @@ class Merger:
         self.authority = Authority(settings)
         self._ids = hub.Ids()
         self._static: dict[tuple[str, str, int], bool] = {}
+        self._expects_links = False
 
     def merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]]) -> Batch:
         """Merge the messages and move the offsets, all or nothing; raises `FencedError` when another process was faster."""
+        alone, self._expects_links = self._expects_links, False
         try:
-            return self._merge(messages, moves, alone=False)
+            return self._merge(messages, moves, alone=alone)
         except hub.CrowdedError:
             return self._merge(messages, moves, alone=True)
 
@@ -85,7 +87,7 @@ class Merger:
                     latest[full] = Entry(
                         head.system, head.entity, key, DELETE, head.epoch, head.version, 0, 0, b"", root, None, False, None, head.at
                     )
-                    batch.count(head.at, head.system, head.entity, "captured")
+                    batch.counts[head.at, head.system, head.entity, "captured"] += 1
             missing = [key for key in latest if key not in known]
             known.update(hub.existing(cursor, missing))
 
@@ -95,13 +97,13 @@ class Merger:
             had = known.get(key)
             if had is not None and had.op != "p" and (entry.epoch, entry.version) <= (had.epoch, had.version):
                 same = (entry.epoch, entry.version) == (had.epoch, had.version)
-                batch.count(entry.at, entry.system, entry.entity, "duplicate" if same else "older")
+                batch.counts[entry.at, entry.system, entry.entity, "duplicate" if same else "older"] += 1
                 continue
             try:
                 values = entry.values() if entry.op == STATE else {}
             except DamagedError as error:
                 batch.notes.append(parked.unreadable(entry, error))
-                batch.count(entry.at, entry.system, entry.entity, "captured", -1)
+                batch.counts[entry.at, entry.system, entry.entity, "captured"] -= 1
                 continue
             items.append(Item(entry, had, values))
         return items
@@ -179,12 +181,24 @@ class Merger:
                 continue
             held[item.claim] = item
             wanted[item.claim] = item.record
-        hub.release(cursor, _given_up(items))
+        given_up = _given_up(items)
+        if given_up:
+            self._stay_alone(cursor)
+            hub.release(cursor, given_up)
         taken = hub.claim(cursor, wanted)
         contested = [(item, taken.get(item.claim or "", holder)) for item, holder in contested]
         contested += [(held[claim], holder) for claim, holder in taken.items()]
         if contested:
+            self._stay_alone(cursor)
             links.settle(cursor, contested, batch)
+
+    def _stay_alone(self, cursor: Cursor) -> None:
+        """What belongs together is found out by one merge at a time: records and identifiers are locked in the order of the findings there.
+
+        The next batch probably needs it too, so it begins alone.
+        """
+        self._expects_links = True
+        hub.stay_alone(cursor)
 
     # ------------------------------------------------------------ contributions, fold, golden records
     def _store(self, cursor: Cursor, batch: Batch, whole: dict[int, Item]) -> None:
@@ -239,7 +253,7 @@ class Merger:
                 new_rows.append(golden.row_of(record, items[0].entry.entity, parent, folded, only, before))
                 changed.append((record, 0, None, max(item.entry.at for item in items)))
             for item in items:
-                batch.count(item.entry.at, item.entry.system, item.entry.entity, outcome)
+                batch.counts[item.entry.at, item.entry.system, item.entry.entity, outcome] += 1
         _write(cursor, by_record, old, new_rows)
         hub.note_changed(cursor, changed)
         return rerouted

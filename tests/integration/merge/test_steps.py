@@ -25,6 +25,14 @@ def test_every_change_of_status_is_one_event_and_a_replay_none(city: Hub) -> Non
     assert sorted(event["status"] for event in city.golden("dossier_event")) == [2, 4, 9]
 
 
+def test_a_replay_that_begins_in_the_middle_makes_no_step(city: Hub) -> None:
+    """Seen again after the last step, an earlier touch of the row would look like a step back."""
+    touched = _step("W", 4, 3)
+    city.merge(X1, _steps(1, _step("W", 2, 1), _step("W", 4, 2), touched, _step("W", 9, 4)))
+    city.merge(_steps(2, touched, _step("W", 9, 4)))
+    assert sorted(event["status"] for event in city.golden("dossier_event")) == [2, 4, 9]
+
+
 def test_a_step_with_an_unmapped_word_is_parked(city: Hub) -> None:
     city.merge(_steps(1, _step("W", None, 1), _step("W", 4, 2)))
     assert [(p["reason"], p["field"]) for p in city.parked("refused")] == [("unmapped_word", "status")]

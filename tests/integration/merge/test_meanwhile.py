@@ -1,0 +1,58 @@
+"""The merge on a real hub: a newer word of the same source record that is stored between our look and our write is not overwritten.
+
+A child that moves to another dossier comes by another partition, so that two merges can have words of one source record in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from lienthong import hub
+from lienthong.errors import TransientError
+from lienthong.hub import Known
+from tests.merge_kit import DOSSIER, Hub, state
+
+N1 = DOSSIER | {"national_code": "N1"}
+KEY = ("portal", "dossier", "P")
+
+
+def merged_after_the_look(city: Hub, monkeypatch: pytest.MonkeyPatch, *, in_its_place: bool) -> None:
+    """The portal's reading 5 is merged; just after it was looked up, the portal's reading 9 is merged by another.
+
+    `in_its_place`: the server has used the place of the row that was looked up for the newer one, as it does after pruning a page.
+    """
+    other, existing = Hub(city.dsn, partition=1), hub.existing
+
+    def looked_up(cursor: Any, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Known]:
+        monkeypatch.setattr(hub, "existing", existing)
+        found = existing(cursor, keys)
+        other.merge(state("portal", "P", 9, N1 | {"note": "newest"}))
+        if in_its_place:
+            found[KEY].place = existing(cursor, keys)[KEY].place
+        return found
+
+    monkeypatch.setattr(hub, "existing", looked_up)
+    with suppress(TransientError):  # it is merged again
+        city.merge(state("portal", "P", 5, N1 | {"note": "older"}))
+    other.connection.close()
+
+
+def test_a_newer_word_that_was_stored_meanwhile_is_not_overwritten(city: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    city.each(state("portal", "P", 1, N1), state("ward-a", "W", 1, N1))
+    merged_after_the_look(city, monkeypatch, in_its_place=False)
+    assert [golden["note"] for golden in city.golden()] == ["newest"]
+    city.merge(state("portal", "P", 5, N1 | {"note": "older"}))
+    assert [golden["note"] for golden in city.golden()] == ["newest"]
+    assert city.counts("older") == 1
+
+
+@pytest.mark.parametrize("in_its_place", [False, True], ids=["elsewhere", "in its place"])
+def test_a_newer_word_of_a_sole_contributor_is_not_overwritten(city: Hub, monkeypatch: pytest.MonkeyPatch, in_its_place: bool) -> None:  # noqa: FBT001
+    city.merge(state("portal", "P", 1, N1))
+    merged_after_the_look(city, monkeypatch, in_its_place=in_its_place)
+    assert [golden["note"] for golden in city.golden()] == ["newest"]
+    assert city.sql("SELECT version FROM hub.contribution") == [(9,)]
