@@ -6,7 +6,7 @@ ARGS ?=
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults chaos bench check format clean
+.PHONY: help setup demo test faults chaos guards bench check format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -30,6 +30,9 @@ faults: setup ## Inject every fault one by one, one row each, into build/faults.
 
 chaos: setup ## Mix faults at random under live load: make chaos MINUTES=10 ARGS="--seed x"
 	$(BIN)/python -m tests.faults --chaos $(MINUTES) $(ARGS)
+
+guards: setup ## Switch each rule off and see which test notices, into build/guards.json: make guards ARGS="--only 'kept deletes'"
+	$(BIN)/python -m tests.guards $(ARGS)
 
 bench: setup ## Measure throughput and latency
 	$(BIN)/python -m benchmarks.run $(ARGS)

@@ -23,7 +23,7 @@ DatabaseError = psycopg2.Error
 
 # SQLSTATE classes and codes that a retry of the whole transaction can cure (PostgreSQL manual, appendix A).
 _TRANSIENT_CLASSES = {"08", "53", "57", "58", "40"}
-_TRANSIENT_CODES = {"55P03", "55006", "25006"}
+_TRANSIENT_CODES = {"55P03", "55006", "25006", "25P03"}
 # What the data itself caused: bad value, violated constraint, a trigger's RAISE.
 _DATA_CLASSES = {"22", "23"}
 _DATA_CODES = {"P0001", "44000"}

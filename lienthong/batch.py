@@ -13,7 +13,6 @@ import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from lienthong import frames
-from lienthong.days import DAY_MICROS, ZONE_MICROS
 from lienthong.frames import DELETE, STATE, Entry, Header, Note
 from lienthong.hub import Known
 
@@ -46,19 +45,15 @@ class Batch:
     items: list[Item] = field(default_factory=list)
     stored: list[Item] = field(default_factory=list)  # of them those that one statement has stored whole
     notes: list[Note] = field(default_factory=list)
-    counts: Counter[tuple[int, str, str, str]] = field(default_factory=Counter)  # by day, system, entity, outcome
-    readings: dict[tuple[int, str, str], int] = field(default_factory=dict)  # the newest that spoke about a day, by day, system, entity
+    counts: Counter[tuple[int, str, str, str]] = field(default_factory=Counter)  # by the source's commit (µs), system, entity, outcome
+    readings: dict[tuple[int, str, str], int] = field(default_factory=dict)  # their newest reading, by commit, system, entity
     damaged: list[tuple[Message, str]] = field(default_factory=list)
     through: dict[tuple[str, int], int] = field(default_factory=dict)
     again: set[int] = field(default_factory=set)  # records to fold again, though nothing came for them
 
-    def count(self, at: int, system: str, entity: str, outcome: str, n: int = 1) -> None:
-        """Count what has become of entries whose source committed at this instant (µs)."""
-        self.counts[(at + ZONE_MICROS) // DAY_MICROS, system, entity, outcome] += n
-
     def saw(self, header: Header) -> None:
-        """Remember how far the readings are that spoke about a day."""
-        place = ((header.at + ZONE_MICROS) // DAY_MICROS, header.system, header.entity)
+        """Remember how far the readings are."""
+        place = (header.at, header.system, header.entity)
         self.readings[place] = max(self.readings.get(place, 0), header.version)
 
 
@@ -88,7 +83,7 @@ def _count_parked(batch: Batch, frame: bytes) -> None:
     if found is not None and found[0].kind in ("records", "refused"):
         header, entries = found
         for outcome in ("captured", "parked"):
-            batch.count(header.at, header.system, header.entity, outcome, entries)
+            batch.counts[header.at, header.system, header.entity, outcome] += entries
 
 
 def _check_model(header: frames.Header) -> None:
@@ -103,8 +98,9 @@ def _check_model(header: frames.Header) -> None:
 def newest(entries: Iterable[Entry], batch: Batch) -> dict[Key, Entry]:
     """The newest entry of each source record; the others are counted, never lost from the sum."""
     latest: dict[Key, Entry] = {}
+    counts = batch.counts
     for entry in entries:
-        batch.count(entry.at, entry.system, entry.entity, "captured")
+        counts[entry.at, entry.system, entry.entity, "captured"] += 1
         key = (entry.system, entry.entity, entry.key)
         held = latest.get(key)
         if held is None:
@@ -113,7 +109,7 @@ def newest(entries: Iterable[Entry], batch: Batch) -> dict[Key, Entry]:
         older = (entry.epoch, entry.version) < (held.epoch, held.version)
         same = (entry.epoch, entry.version) == (held.epoch, held.version)
         left = entry if older or same else held
-        batch.count(left.at, left.system, left.entity, "duplicate" if same else "older")
+        counts[left.at, left.system, left.entity, "duplicate" if same else "older"] += 1
         if left is held:
             latest[key] = entry
     return latest

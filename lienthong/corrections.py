@@ -21,7 +21,7 @@ def keep(cursor: Cursor, batch: Batch, items: Sequence[Item], folded: Golden) ->
         asked = _asked(item, folded)
         if asked:
             hub.put_corrections(cursor, entry.system, entry.entity, item.record, entry.version, asked)
-            batch.count(entry.at, entry.system, entry.entity, "correction", len(asked))
+            batch.counts[entry.at, entry.system, entry.entity, "correction"] += len(asked)
             back.append((item.record, 0, entry.system, entry.at))
     return back
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 DAY_MICROS: Final = 86_400_000_000
@@ -22,6 +22,16 @@ def date_of(number: int) -> date:
     return _FIRST + timedelta(days=number)
 
 
+def yesterday(now: datetime) -> date:
+    """The last day that is over at an instant."""
+    return date_of(day_number(int(now.timestamp() * 1_000_000)) - 1)
+
+
+def start_micros(day: date) -> int:
+    """The first instant of a day, in µs since 1970 UTC."""
+    return (day - _FIRST).days * DAY_MICROS - ZONE_MICROS
+
+
 def end_micros(day: date) -> int:
     """The first instant after a day, in µs since 1970 UTC."""
-    return ((day - _FIRST).days + 1) * DAY_MICROS - ZONE_MICROS
+    return start_micros(day) + DAY_MICROS

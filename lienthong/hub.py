@@ -27,6 +27,7 @@ from connectors.postgres import (
     transaction,
 )
 from lienthong import hub_statements as statements
+from lienthong.days import day_number
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
@@ -34,8 +35,10 @@ SCHEMA_FILES = ("hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certific
 
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
-# Every statement of ours reaches its rows by key, however small the tables still are.
+# Every statement of ours reaches its rows by key, however small the tables still are. A process that is frozen inside a transaction loses it
+# after a minute, and with it the locks that its fellows wait for.
 KEYED = (
+    "SET idle_in_transaction_session_timeout = '60s'; "
     "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off; "
     "SET work_mem = '32MB'"
 )
@@ -363,10 +366,16 @@ def note_changed(cursor: Cursor, changed: Sequence[tuple[int, int, str | None, i
 def count(
     cursor: Cursor, counts: Mapping[tuple[int, str, str, str], int], readings: Mapping[tuple[int, str, str], int] = MappingProxyType({})
 ) -> None:
-    """Add to the counters of each (day, system, entity, outcome), in key order; `readings` are the newest that spoke about a day."""
+    """Add what was counted at each (commit µs, system, entity, outcome) to the day's counters, in key order, with their newest readings."""
     if not counts:
         return
-    values = sorted((*key, n, readings.get(key[:3], 0) if key[3] == "captured" else 0) for key, n in counts.items())
+    days: dict[tuple[int, str, str, str], tuple[int, int]] = {}
+    for (at, *names), n in counts.items():
+        system, entity, outcome = names
+        key = (day_number(at), system, entity, outcome)
+        before, reading = days.get(key, (0, 0))
+        days[key] = (before + n, max(reading, readings.get((at, system, entity), 0)) if outcome == "captured" else 0)
+    values = sorted((*key, *sums) for key, sums in days.items())
     marks = ", ".join(["('1970-01-01'::date + %s, %s, %s, %s, %s, %s)"] * len(values))
     cursor.execute(
         f"""INSERT INTO hub.day_count AS c VALUES {marks} ON CONFLICT (day, system, entity, outcome)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+import schemas
 from connectors.kafka import Message, Tails
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import hub, probe
+from lienthong import hub
 from lienthong.errors import FencedError
 
 _MARK = """
@@ -70,14 +71,15 @@ class Sent:
 
 
 def _mark(cursor: Cursor, system: str, messages: Iterable[Message]) -> int:
-    named: set[tuple[str, int]] = set()
-    for message in messages:
-        if message.key == probe.KEY:
-            continue
-        entity, _, record = (message.key or b"").decode().partition(":")
-        named.add((entity, int(record)))
+    named = {place for message in messages if (place := _place_of(message.key)) is not None}
     _in_doubt(cursor, system, named)
     return len(named)
+
+
+def _place_of(key: bytes | None) -> tuple[str, int] | None:
+    """The record that a message of ours is about; None for a probe, and for what somebody else has written there."""
+    entity, _, record = (key or b"").decode("utf-8", "replace").partition(":")
+    return (entity, int(record)) if entity in schemas.ENTITIES and record.isascii() and record.isdigit() and len(record) < 19 else None
 
 
 def _mark_all(cursor: Cursor, system: str) -> int:

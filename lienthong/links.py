@@ -35,6 +35,7 @@ def settle(cursor: Cursor, contested: Sequence[tuple[Item, int]], batch: Batch) 
             continue
         if item.fresh:
             _move(mine, item, holder)
+            hub.note_changed(cursor, [(holder, 0, item.entry.system, item.entry.at)])  # its row shows nothing yet of what it was sent before
         else:
             batch.again |= _join(cursor, item, holder, mine)
 
@@ -92,8 +93,14 @@ def merge_records(cursor: Cursor, keep: int, gone: int) -> set[int]:
     cursor.execute("UPDATE hub.contribution SET record = %s WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET merged_into = %s, sole = NULL, updated_at = now() WHERE record = %s", [keep, gone])
     cursor.execute("UPDATE hub.record SET sole = NULL WHERE record = %s", [keep])
-    hub.note_changed(cursor, [(gone, 0, None, 0), (keep, 0, None, 0)])
+    hub.note_changed(cursor, [(gone, 0, None, 0), (keep, 0, None, 0), *((keep, 0, system, 0) for system in _own_rows(cursor, keep))])
     return {keep} | keep_promise(cursor, keep, gone)
+
+
+def _own_rows(cursor: Cursor, record: int) -> list[str]:
+    """Systems with a row of their own: it may be new here and show nothing yet of what its system was sent before."""
+    found = rows(cursor, "SELECT DISTINCT system FROM hub.contribution WHERE record = %s AND op = 's' AND NOT delivered ORDER BY system", [record])
+    return [system for (system,) in found]
 
 
 def keep_promise(cursor: Cursor, keep: int, promised: int) -> set[int]:
@@ -155,7 +162,7 @@ def _park(cursor: Cursor, item: Item, holder: int, batch: Batch, *, same_system:
             entry.system, entry.entity, entry.key, words,
         ],
     )
-    batch.count(entry.at, entry.system, entry.entity, "link_parked", cursor.rowcount)
+    batch.counts[entry.at, entry.system, entry.entity, "link_parked"] += cursor.rowcount
 
 
 _WAITING = """

@@ -48,7 +48,7 @@ def from_batch(cursor: Cursor, batch: Batch) -> None:
             _PUT, ["?", "?", None, "damaged", None, "damaged", text, message.topic, message.partition, message.offset, None,
                    Vault.from_environment().seal(message.value or b"")]
         )
-        batch.count(message.timestamp_millis * 1000, "?", "?", "damaged")
+        batch.counts[message.timestamp_millis * 1000, "?", "?", "damaged"] += 1
 
 
 def unreadable(entry: Entry, error: RecordError) -> Note:
@@ -60,9 +60,9 @@ def unreadable(entry: Entry, error: RecordError) -> Note:
 
 def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any]) -> None:
     system, entity, version = header.system, header.entity, header.version
-    batch.count(header.at, system, entity, "captured")
+    batch.counts[header.at, system, entity, "captured"] += 1
     if _is_cured(cursor, header, content["key"]):
-        batch.count(header.at, system, entity, "older")
+        batch.counts[header.at, system, entity, "older"] += 1
         return
     cursor.execute(
         """SELECT id FROM hub.parked WHERE state = 'open' AND kind = 'refused' AND (system, entity, local_key) = (%s, %s, %s)
@@ -76,13 +76,13 @@ def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[st
             _PUT,
             [system, entity, content["key"], "refused", content["field"], content["reason"], content["message"], None, None, None, version, payload],
         )
-        batch.count(header.at, system, entity, "refused")
+        batch.counts[header.at, system, entity, "refused"] += 1
         return
     cursor.execute(
         "UPDATE hub.parked SET field = %s, reason = %s, message = %s, payload = %s, version = %s WHERE id = %s AND version < %s",
         [content["field"], content["reason"], content["message"], payload, version, before[0], version],
     )
-    batch.count(header.at, system, entity, "refused" if cursor.rowcount else "duplicate")
+    batch.counts[header.at, system, entity, "refused" if cursor.rowcount else "duplicate"] += 1
 
 
 def _is_cured(cursor: Cursor, header: Header, key: str) -> bool:
@@ -106,14 +106,14 @@ def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
         if partition_of(system, parent if parent is not None else key, partitions) == note.content["partition"]:
             text = "the restored source does not hold it any more; a person decides whether it was lost there or is really gone"
             cursor.execute(_PUT, [system, entity, key, "ghost", None, "not_in_new_epoch", text, None, None, None, version, None])
-            batch.count(note.header.at, system, entity, "quarantined")
+            batch.counts[note.header.at, system, entity, "quarantined"] += 1
 
 
 def _keep_overwritten(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any]) -> None:
     """The applier overwrote a local edit: it becomes a correction request, whether or not capture has seen the edit (B5)."""
     system = header.system
     if content["base"] is None:
-        batch.count(header.at, system, content["entity"], "adopted_over")  # first write over a row that was there before us: no edit
+        batch.counts[header.at, system, content["entity"], "adopted_over"] += 1  # first write over a row that was there before us: no edit
         return
     cursor.execute(
         """INSERT INTO hub.correction (system, entity, record, field, asked, golden, owner, version)
@@ -123,7 +123,7 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, header: Header, content: dic
            ON CONFLICT DO NOTHING""",  # capture may have seen the edit before
         {**content, "system": system},
     )
-    batch.count(header.at, system, content["entity"], "correction", cursor.rowcount)
+    batch.counts[header.at, system, content["entity"], "correction"] += cursor.rowcount
 
 
 def _close_cured(cursor: Cursor, batch: Batch) -> None:
@@ -133,7 +133,7 @@ def _close_cured(cursor: Cursor, batch: Batch) -> None:
     cured = [(*item.key, item.entry.version) for item in good]
     cursor.execute(_CLOSE, [list(column) for column in zip(*cured, strict=True)])
     if cursor.rowcount:
-        batch.count(good[0].entry.at, "*", "*", "cured", cursor.rowcount)
+        batch.counts[good[0].entry.at, "*", "*", "cured"] += cursor.rowcount
 
 
 # ------------------------------------------------------------------ what is parked

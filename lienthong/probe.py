@@ -90,9 +90,17 @@ def standing(cursor: Cursor, settings: Settings) -> list[dict[str, Any]]:
             state, reason = "unwatched", f"nobody has looked for {looked:.0f} s: does `lienthong run watch` run?"
         elif state == "waiting" and waiting is not None and waiting > party.lag_limit_seconds:
             state = "late"
-        out.append({
-            "system": system, "leg": leg, "state": state, "stage": stage, "waiting_seconds": None if waiting is None else round(waiting, 1),
-            "limit_seconds": party.lag_limit_seconds, "took_seconds": None if took is None else round(took, 3),
-            "arrived_at": None if arrived_at is None else arrived_at.isoformat(), "reason": reason,
-        })
+        out.append(
+            {
+                "system": system,
+                "leg": leg,
+                "state": state,
+                "stage": stage,
+                "waiting_seconds": None if waiting is None else round(waiting, 1),
+                "limit_seconds": party.lag_limit_seconds,
+                "took_seconds": None if took is None else round(took, 3),
+                "arrived_at": None if arrived_at is None else arrived_at.isoformat(),
+                "reason": reason,
+            }
+        )
     return out

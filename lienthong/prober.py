@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.2
 FIRST_LOOK_SECONDS = 1.0  # after a probe was sent; then twice as long, up to the interval
 HUNG_SECONDS = 10.0
-AGAIN_SECONDS = {"in": 60, "out": 600}  # an unanswered probe is sent once more: the first may have left its topic
+AGAIN_SECONDS = {"in": 15, "out": 600}  # an unanswered probe is sent once more: the first may have left its topic
 
 _WRITE = """
 INSERT INTO lienthong.probe AS p (leg, number) VALUES ('in', %s)
@@ -141,9 +141,7 @@ class Prober:
             party.sent_in = ours
         if writes or any(leg == "out" for leg, _ in fresh):
             party.pause = FIRST_LOOK_SECONDS
-        threading.Thread(
-            target=self._look, args=(party.system, known, writes), name=f"watch-{party.system}", daemon=True
-        ).start()
+        threading.Thread(target=self._look, args=(party.system, known, writes), name=f"watch-{party.system}", daemon=True).start()
 
     @staticmethod
     def _send_out(cursor: Cursor, system: str, before: int) -> None:
@@ -175,7 +173,8 @@ class Prober:
             found = one(cursor, "SELECT number, at FROM lienthong.probe WHERE leg = 'out'")
             seen.out, seen.out_at = found or (0, None)
             slot = one(
-                cursor, "SELECT (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint FROM pg_replication_slots WHERE slot_name = %s",
+                cursor,
+                "SELECT (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint FROM pg_replication_slots WHERE slot_name = %s",
                 [slot_name(seen.system)],
             )
             seen.confirmed = int(slot[0]) if slot and slot[0] is not None else None
@@ -206,9 +205,7 @@ class Prober:
         fresh = known.fenced is None and not _moved(seen.before, known.mark)  # nobody has chosen anything meanwhile
         if fresh and seen.before is not None and seen.mark is not None and _moved(seen.before, seen.mark):
             try:
-                witness.Witness(self.hub, seen.system).went_back(
-                    witness.missing(seen.before, seen.mark), (seen.before.timeline, seen.mark.timeline)
-                )
+                witness.Witness(self.hub, seen.system).went_back(witness.missing(seen.before, seen.mark), (seen.before.timeline, seen.mark.timeline))
             except witness.WentBack as error:
                 logger.warning(str(error), extra={"action": "source_went_back", "system": seen.system, "code": error.code})
         with transaction(self.hub) as cursor:
@@ -238,11 +235,9 @@ class Prober:
                     [state, None if state == "normal" else stage, reason, system, leg],
                 )
 
-    def _state(
-        self, cursor: Cursor, system: str, stage: str, problem: str | None, waiting: float | None
-    ) -> tuple[str, str | None]:
+    def _state(self, cursor: Cursor, system: str, stage: str, problem: str | None, waiting: float | None) -> tuple[str, str | None]:
         """A probe that is late where the line itself says why is no stall: the line's own word is given."""
-        if stage in ("capture", "apply") and problem is not None:
+        if problem is not None and (waiting is None or stage in ("capture", "apply")):
             return "unreachable", problem
         if waiting is None:
             return "normal", None
@@ -254,12 +249,6 @@ class Prober:
         alive = line is not None and line[3] < HUNG_SECONDS
         said = "though it gives signs of life" if alive else "and it gives no sign of life"
         return "late", f"a probe is stuck at {stage}, {said}"
-
-    def arrived(self) -> bool:
-        """Whether every probe sent has arrived."""
-        with transaction(self.hub) as cursor:
-            found = one(cursor, "SELECT 1 FROM hub.probe WHERE system = ANY(%s) AND (number = 0 OR arrived < number)", [list(self.parties)])
-        return found is None
 
     def close(self) -> None:
         """Close the connection to the hub; looks that hang end with the process."""

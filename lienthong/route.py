@@ -139,6 +139,8 @@ class Router:
             self.open_loaded()
         number = self.numbers.draw()
         with transaction(self.connection) as cursor:
+            # One instant for all of it: a golden record from before a delete beside contributions from after it would be sent to its owner.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             taken = rows(cursor, _TAKE, [RECORDS_PER_READING])
             reading = Reading(
                 number, self.numbers.epoch, [t[:2] for t in taken], {t[2]: t[4] for t in taken}, {(t[2], t[3]) for t in taken if t[3]}
@@ -238,8 +240,9 @@ class Router:
     ) -> None:
         held = held_groups(golden, terms.system)
         local = reading.keys.get(golden.record, {}).get(terms.system)
-        if local is not None and len(held) == len(schemas.groups(golden.entity)):
-            return  # all of it is the receiver's own word
+        is_own = local is not None and len(held) == len(schemas.groups(golden.entity))
+        if is_own and (had is None or had[0] != SENT):
+            return  # all of it is the receiver's own word, and always was; else it is told once, so that it lets go of what it was sent
         content = due(golden, terms, held)
         resend = (golden.record, terms.system) in reading.resend
         if had is not None and had == (SENT, content.digest) and not resend:

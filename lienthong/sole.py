@@ -18,7 +18,7 @@ def store(cursor: Cursor, batch: Batch, whole: Mapping[int, Item]) -> tuple[list
     stored, in_place = hub.update_sole(cursor, [_row(whole[record]) for record in sorted(whole)])
     for record, differs, _ in stored:
         entry = whole[record].entry
-        batch.count(entry.at, entry.system, entry.entity, "merged" if differs else "unchanged")
+        batch.counts[entry.at, entry.system, entry.entity, "merged" if differs else "unchanged"] += 1
     done = {record for record, *_ in stored}
     batch.stored = [whole[record] for record in done]
     if in_place != len(done):

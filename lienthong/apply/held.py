@@ -37,6 +37,12 @@ _ANEW = """
 DELETE FROM lienthong.parked WHERE id > %s AND entity IS NOT DISTINCT FROM %s AND record IS NOT DISTINCT FROM %s
 RETURNING reason, field, message
 """
+_ANY_PARKED = "SELECT 1 FROM lienthong.parked WHERE state = 'parked' LIMIT 1"
+_CURE = """
+UPDATE lienthong.parked p SET state = 'cured', closed_at = clock_timestamp()
+FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS k(entity, record, version)
+WHERE (p.entity, p.record) = (k.entity, k.record) AND p.state = 'parked' AND coalesce(p.version, 0) < k.version
+"""
 _AGAIN = "UPDATE lienthong.parked SET state = 'parked', reason = %s, field = %s, message = %s WHERE id = %s"
 
 
@@ -58,6 +64,12 @@ def keep_back(cursor: Cursor, parking: Parking, vault: Vault, arrived: Sequence[
         cursor.execute(_HOLD, [one.entity, one.record, one.version[1], message.topic, message.partition, message.offset, payload])
         counts[one.entity, HELD] += 1
     return free
+
+
+def cure(cursor: Cursor, settled: Sequence[tuple[str, int, int]]) -> None:
+    """Close what is parked of records about which something newer has been applied (entity, record, version): it is of the past."""
+    if settled and rows(cursor, _ANY_PARKED):
+        cursor.execute(_CURE, [list(column) for column in zip(*settled, strict=True)])
 
 
 def release(cursor: Cursor, vault: Vault, again: Callable[[Message], None]) -> int:

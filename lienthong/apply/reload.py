@@ -103,7 +103,13 @@ class Reload:
         left = compare(self.hub, self.target, self.system)
         witness.hold(self.hub, self.system, None)
         return Resent(
-            self.system, compared.same, len(compared.differ), compared.unknown, len(left.differ), moved, time.monotonic() - begun,
+            self.system,
+            compared.same,
+            len(compared.differ),
+            compared.unknown,
+            len(left.differ),
+            moved,
+            time.monotonic() - begun,
         )
 
     def _regain(self) -> int | None:

@@ -51,6 +51,8 @@ class Write:
     erase: frozenset[str] = frozenset()
     local: dict[str, Any] = field(default_factory=dict)
     spoken: frozenset[str] = frozenset()  # fields of yielded groups that the target has edited and that are on their way to us
+    told_key: str | None = None  # of the target's own row, as the hub knows it
+    back: frozenset[str] = frozenset()  # fields that are the target's own word again and still show what we wrote there
 
 
 class TargetEntity:
@@ -92,13 +94,22 @@ class TargetEntity:
         """The fields an update writes: those of groups the target does not own, and those it may no longer have."""
         return tuple(
             n for n in self.fields
-            if (n not in write.withheld and n not in write.spoken and self.group_of[n] not in write.held) or n in write.erase
+            if (n not in write.withheld and n not in write.spoken and self.group_of[n] not in write.held) or n in write.erase or n in write.back
         )
 
     def own_edits(self, write: Write, now: Document) -> frozenset[str]:
         """Fields in which the target's own word counts above ours and which it has changed since our last write."""
         base = write.base or {}
         return frozenset(n for n in self.fields if self.group_of[n] in write.yields and now.get(n) != base.get(n))
+
+    def left_of_ours(self, write: Write, now: Document) -> frozenset[str]:
+        """Fields that are the target's own word again, because who outranked it speaks no more, and in which our last write still stands."""
+        base = write.base or {}
+        return frozenset(
+            n for n in self.fields
+            if self.group_of[n] in write.held and n not in write.withheld and n in base and now.get(n) == base[n]
+            and self.mapper.unified(n, base[n]) != write.values.get(n)
+        )
 
     def told(self, name: str, local: Any) -> str:
         """A local value as JSON in the unified model's words, which capture uses for the same edit."""

@@ -15,9 +15,8 @@ from connectors.avro import DamagedError, id_codec, unframe
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, DataRefused, connect, errors_translated, rows, transaction
 from lienthong import hub, probe
-from lienthong.apply import held, joined
+from lienthong.apply import held, joined, own_row
 from lienthong.apply.table import Document, TargetEntity, Write
-from lienthong.authority import RECORD
 from lienthong.breaker import Breaker
 from lienthong.errors import RecordError
 from lienthong.layout import Layout
@@ -67,7 +66,7 @@ class Outcome:
     """What a batch did."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    rows: list[dict[str, Any]] = field(default_factory=list)  # for lienthong.applied
+    settled: list[tuple[str, int, int]] = field(default_factory=list)  # entity, record, version of what has had its end here
 
 
 class Target:
@@ -105,6 +104,7 @@ class Target:
             self._take(cursor, held.keep_back(cursor, self.settings.parking, self.vault, arrived, outcome.counts), outcome)
             for left in self._decode(cursor, joined.without_children(cursor), outcome):
                 self._withdraw(cursor, left, outcome)
+            held.cure(cursor, outcome.settled)
             self._count(cursor, outcome.counts)
         return outcome.counts
 
@@ -128,6 +128,9 @@ class Target:
                 schema_id, body = unframe(message.value)
                 kind = _NAMES[schema_id]
                 value = id_codec(schema_id).decode(body)
+                entity = value["entity"] if kind in ("removed", "merged") else kind
+                if entity not in _ORDER:
+                    raise DamagedError("it names no entity that is delivered")
             except KeyError:
                 self._park(cursor, None, None, RecordError("unknown_schema", None, "a schema id nobody released"), message, outcome)
                 continue
@@ -135,7 +138,6 @@ class Target:
                 self._park(cursor, None, None, error, message, outcome)
                 continue
             meta = value.pop("meta", value)
-            entity = value["entity"] if kind in ("removed", "merged") else kind
             record = value["from"] if kind == "merged" else meta["record"]
             yield Arrived(kind, entity, record, (meta["epoch"], meta["version"]), {**value, "meta": meta}, message)
 
@@ -196,7 +198,7 @@ class Target:
         except (DataRefused, RecordError) as error:
             cursor.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
             if len(items) == 1:
-                self._park(cursor, items[0].entity, items[0].record, error, items[0].message, outcome)
+                self._park(cursor, items[0].entity, items[0].record, error, items[0].message, outcome, items[0].version[1])
                 return
             half = len(items) // 2
             self._each(cursor, items[:half], work, outcome)
@@ -204,6 +206,8 @@ class Target:
             return
         for row in done:
             outcome.counts[row["entity"], row["outcome"]] += 1
+            if row["state"] != "waiting":
+                outcome.settled.append((row["entity"], row["record"], row["version"]))
 
     def _put_applied(self, cursor: Cursor, done: Sequence[dict[str, Any]]) -> None:
         applied = [row for row in done if row["state"] == "applied"]
@@ -222,24 +226,26 @@ class Target:
         writes = []
         parents = self._parents(cursor, items)
         for item in items:
-            write = _write_of(item, known.get((entity, item.record)), parents)
+            write = own_row.write_of(item, known.get((entity, item.record)), parents)
             if target.layout.mapping.parent is not None and write.parent_key is None:
                 done.append(_row(entity, write, "waiting", "waiting", None) | {"body": (item.message.value or b"").hex()})
                 continue
             target.localize(write)
             writes.append(write)
-        before = target.documents(cursor, [w.local_key for w in writes if w.local_key is not None], lock=True)
+        before = target.documents(cursor, own_row.keys(writes), lock=True)
+        own_row.bind(writes, before)
         existing = [w for w in writes if w.local_key in before]
         before = self._moved(cursor, target, existing, before)
         for write in existing:
             write.spoken = target.own_edits(write, before[str(write.local_key)])
+            write.back = target.left_of_ours(write, before[str(write.local_key)])
         target.insert(cursor, [w for w in writes if w.local_key not in before])
         target.update(cursor, existing)
         self._witness(cursor, target, existing, before, target.documents(cursor, [str(w.local_key) for w in existing], lock=False))
         for write in writes:
-            written = target.fields if write.local_key not in before else target.written(write)
+            ours = set(target.fields if write.local_key not in before else target.written(write)) - write.back
             row = _row(entity, write, "applied", "applied", None)
-            done.append(row | {"unwritten": [n for n in target.fields if n not in written]})
+            done.append(row | {"unwritten": [n for n in target.fields if n not in ours]})
         return done
 
     def _moved(self, cursor: Cursor, target: TargetEntity, existing: Sequence[Write], before: dict[str, Document]) -> dict[str, Document]:
@@ -285,7 +291,7 @@ class Target:
     ) -> list[dict[str, Any]]:
         """A delete by the owner takes the row; a withdrawal only a row that we inserted and nobody changed."""
         target = self.entities[entity]
-        keys = {i.record: _key_of(i, known.get((entity, i.record))) for i in items}
+        keys = {i.record: own_row.key_of(i, known.get((entity, i.record))) for i in items}
         documents = target.documents(cursor, [k for k in keys.values() if k is not None], lock=True)
         done, take = [], []
         for item in items:
@@ -305,7 +311,7 @@ class Target:
             else:
                 state = "kept"
                 error = RecordError("withdraw_kept", None, "the party is no longer entitled to it, but its row was there before us or was edited")
-                self._park(cursor, entity, item.record, error, item.message, outcome)
+                self._park(cursor, entity, item.record, error, item.message, outcome, item.version[1])
             done.append(_row(entity, write, state, state, None))
         target.delete(cursor, [k for k in take if k is not None])
         return done
@@ -320,6 +326,7 @@ class Target:
         """Two records turned out to be one: the row of the one that went belongs to the one that stays, unless that has a row."""
         if joined.repoint(cursor, item):
             outcome.counts[item.entity, "merged"] += 1
+            outcome.settled.append((item.entity, item.record, item.version[1]))
         elif not joined.keep_for_later(cursor, item):
             self._withdraw(cursor, item, outcome)
 
@@ -346,14 +353,18 @@ class Target:
 
     # ------------------------------------------------------------ parked, counted
     def _park(
-        self, cursor: Cursor, entity: str | None, record: int | None, error: DataRefused | RecordError, message: Message, outcome: Outcome
+        self, cursor: Cursor, entity: str | None, record: int | None, error: DataRefused | RecordError, message: Message, outcome: Outcome,
+        version: int | None = None,
     ) -> None:
         reason = error.reason if isinstance(error, RecordError) else "refused_by_target"
         column = error.field if isinstance(error, RecordError) else (error.column or error.constraint)
         cursor.execute(
-            """INSERT INTO lienthong.parked (entity, record, reason, field, message, topic, partition, "offset", payload)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
-            [entity, record, reason, column, str(error), message.topic, message.partition, message.offset, self.vault.seal(message.value or b"")],
+            """INSERT INTO lienthong.parked (entity, record, version, reason, field, message, topic, partition, "offset", payload)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            [
+                entity, record, version, reason, column, str(error), message.topic, message.partition, message.offset,
+                self.vault.seal(message.value or b""),
+            ],
         )
         outcome.counts[entity or "?", "parked"] += 1
         self.breaker.failed(entity, reason, column)
@@ -369,24 +380,6 @@ class Target:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
-
-
-def _write_of(item: Arrived, had: Known | None, parents: Mapping[int, str]) -> Write:
-    meta = item.value["meta"]
-    base = had.base if had is not None and had.state == "applied" else None
-    key = had.local_key if had is not None and had.local_key is not None and had.state == "applied" else meta["local_key"]
-    withheld = frozenset(meta["withheld"])
-    return Write(
-        item.record, meta["parent"], item.version, item.value, frozenset(meta["held"]), frozenset(meta["yields"]), withheld, key,
-        parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None, base,
-        had.inserted if had is not None and had.state == "applied" else False,
-        had is not None and had.state == "applied" and had.parent != meta["parent"] and RECORD not in meta["held"],
-        frozenset(name for name in withheld if base is not None and base.get(name) is not None),
-    )
-
-
-def _key_of(item: Arrived, had: Known | None) -> str | None:
-    return had.local_key if had is not None and had.local_key is not None else item.value["local_key"]
 
 
 def _row(entity: str, write: Write, state: str, outcome: str, base: Document | None) -> dict[str, Any]:

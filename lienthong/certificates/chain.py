@@ -39,9 +39,7 @@ class Issued:
     signed: Signed
 
 
-def last_issues(
-    cursor: Cursor, *, systems: Sequence[str] | None = None, first: date | None = None, last: date | None = None
-) -> dict[Place, Issued]:
+def last_issues(cursor: Cursor, *, systems: Sequence[str] | None = None, first: date | None = None, last: date | None = None) -> dict[Place, Issued]:
     """The newest issue of every certificate, of some systems and days."""
     found = rows(cursor, _LAST, _which(systems, first, last))
     return {

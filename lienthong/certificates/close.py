@@ -12,7 +12,7 @@ from lienthong.certificates.chain import Issued
 from lienthong.certificates.form import Counts, Reason, Signed, Statement
 from lienthong.certificates.keys import Signer
 from lienthong.certificates.standing import NOT_COMPARED, Standing, compare, pass_fence
-from lienthong.days import date_of, day_number
+from lienthong.days import yesterday
 from lienthong.errors import ConfigError
 from lienthong.settings import Settings
 
@@ -30,11 +30,16 @@ class Closing:
     """Closes days of some systems; use as a context. Days are those of Asia/Ho_Chi_Minh."""
 
     def __init__(
-        self, settings: Settings, signer: Signer, *, wait_seconds: float, now: datetime | None = None, told: Callable[[str], None] = lambda _: None
+        self,
+        settings: Settings,
+        signer: Signer,
+        *,
+        wait_seconds: float,
+        told: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.settings, self.signer, self.wait_seconds, self.told = settings, signer, wait_seconds, told
-        self.now = now or datetime.now(UTC)
-        self.yesterday = date_of(day_number(int(self.now.timestamp() * 1_000_000)) - 1)
+        self.settings, self.signer, self.wait_seconds, self.told, self.clock = settings, signer, wait_seconds, told, clock
+        self.yesterday = yesterday(clock())
         self.hub: Connection = connect(settings.hub.dsn, application_name="lienthong certificate")
 
     def __enter__(self) -> Closing:
@@ -69,10 +74,8 @@ class Closing:
             if issues[place].state == "closed":
                 counts, reading = counted[entity, of]
                 reason = Reason("late_arrivals", entries)
-                statements.append(
-                    Statement(system=system, entity=entity, day=of, reading=reading, counts=counts, target=None, reasons=(reason,))
-                )
-        return chain.add(self.hub, self.signer, statements, self.now)
+                statements.append(Statement(system=system, entity=entity, day=of, reading=reading, counts=counts, target=None, reasons=(reason,)))
+        return chain.add(self.hub, self.signer, statements, self.clock())
 
     def _due(self, system: str) -> list[date]:
         """Yesterday, days of which something was counted or that passed since the last closing, unless they are closed."""
@@ -122,7 +125,7 @@ class Closing:
                     closed.standing.append(before.signed)
                 else:
                     statements.append(statement)
-        closed.issued += chain.add(self.hub, self.signer, statements, self.now)
+        closed.issued += chain.add(self.hub, self.signer, statements, self.clock())
 
     def _only_counted(self, system: str, entity: str, *, failed: bool) -> Standing:
         """An entity that was not compared: nothing answered, or the profile has no rows of it (steps made from row images)."""

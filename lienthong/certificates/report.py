@@ -10,7 +10,7 @@ from typing import Any
 from connectors.postgres import Connection, rows, transaction
 from lienthong.certificates import chain
 from lienthong.certificates.form import Counts
-from lienthong.days import end_micros
+from lienthong.days import end_micros, start_micros
 from lienthong.settings import Settings
 
 NO_UNIT = "-"
@@ -76,10 +76,11 @@ def report(settings: Settings, hub: Connection, first: date, yesterday: date) ->
         cursor.execute("SET LOCAL work_mem = '256MB'; SET LOCAL jit = off")
         issues = chain.last_issues(cursor, first=first, last=last) if days else {}
         came = chain.late(cursor, first=first, last=last) if days else {}
-        units = rows(cursor, _BY_UNIT, {"none": NO_UNIT, "first": end_micros(first) - 86_400_000_000, "end": end_micros(last)}) if days else []
+        units = rows(cursor, _BY_UNIT, {"none": NO_UNIT, "first": start_micros(first), "end": end_micros(last)}) if days else []
     sums = {
         (system, entity): Sum(system, entity, list(party.units))
-        for system, party in settings.systems.items() for entity in settings.profile_of(system).entities
+        for system, party in settings.systems.items()
+        for entity in settings.profile_of(system).entities
     }
     for place, issued in issues.items():
         system, entity, _ = place

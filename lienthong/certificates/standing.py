@@ -14,7 +14,9 @@ from lienthong.reconcile.fence import Fence
 from lienthong.settings import Settings
 
 NOT_COMPARED = "not_compared"
-_WAITS = {"refused": None, "parked at the target": "parked_at_target", "waits for its parent": "waits_for_parent"}
+WAITS = {
+    "refused": None, "parked at the target": "parked_at_target", "kept at the target": "kept_at_target", "waits for its parent": "waits_for_parent",
+}  # fmt: skip
 """Why a difference waits for somebody, and the reason it is for leaving a day open; what is refused is in the counts."""
 
 
@@ -65,7 +67,7 @@ def _standing(settings: Settings, system: str, compared: Compared, *, is_open: b
     for hop in sorted({d.hop for d in compared.differences}):
         standing.reasons.append(Reason(f"{hop}_differs", sum(d.hop == hop for d in compared.differences)))
     for words, records in sorted(compared.explained.items()):
-        code = _WAITS.get(words, "waits")
+        code = WAITS.get(words, "waits")
         if code is not None and records:
             standing.reasons.append(Reason(code, records))
     if compared.unsettled:

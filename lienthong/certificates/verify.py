@@ -96,9 +96,7 @@ class _Chain:
             problem = "its signature does not fit: it was altered, or somebody else has made it"
         try:
             document = signed.document()
-            self.named = (
-                f"number {document['number']} ({document['system']} {document['entity']} {document['day']} issue {document['issue']})"
-            )
+            self.named = f"number {document['number']} ({document['system']} {document['entity']} {document['day']} issue {document['issue']})"
         except (NoCertificate, KeyError) as error:
             raise NoCertificate(problem or str(error)) from None
         if problem is not None:
@@ -139,5 +137,3 @@ def _sound(document: Mapping[str, Any]) -> None:
         raise NoCertificate("it is closed, and captured is not the sum of the outcomes")
     if target is not None and target["entitled"] != target["held"]:
         raise NoCertificate("it is closed, and what the party holds is not what it is entitled to")
-
-

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,17 +157,18 @@ def certificate_list(
     is_open: Annotated[bool, typer.Option("--open", help="Only those that are open, or of which more has come.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """The newest issue of every certificate, and how much has come since. Open ones end it with 1."""
+    """The newest issues of the last 31 days, and how much has come since; with --open of all days. Open ones end it with 1."""
     from connectors.postgres import transaction
     from lienthong.certificates import chain
 
-    of = None if day is None else _day(day)
+    last = None if day is None else _day(day)
+    first = last or (None if is_open else datetime.now(UTC).date() - timedelta(days=31))
     with _hub(config) as (settings, connection):
         for name in system or ():
             known("system", name, settings.systems)
         with transaction(connection) as cursor:
-            issues = chain.last_issues(cursor, systems=system, first=of, last=of)
-            came = chain.late(cursor, systems=system, first=of, last=of)
+            issues = chain.last_issues(cursor, systems=system, first=first, last=last)
+            came = chain.late(cursor, systems=system, first=first, last=last)
     found = [{**_plain(i.signed), "late": came.get(place, 0)} for place, i in issues.items()]
     wrong = [d for d in found if d["state"] == "open" or d["late"]]
     shown = sorted(wrong if is_open else found, key=lambda d: (d["day"], d["system"], d["entity"]))
@@ -181,7 +182,9 @@ def certificate_list(
 
 @certificate_app.command("show")
 def certificate_show(
-    number: Annotated[int, typer.Argument(help="Its number in the chain.")], config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False,
+    number: Annotated[int, typer.Argument(help="Its number in the chain.")],
+    config: ConfigFolder = DEFAULT_CONFIG,
+    as_json: AsJson = False,
 ) -> int:
     """One certificate: everything it says, its hash, the key and the signature."""
     from lienthong.certificates import chain
@@ -251,22 +254,20 @@ def certificate_verify(
 @certificate_app.command("report")
 def certificate_report(
     month: Annotated[str, typer.Option("--month", metavar="YYYY-MM", help="The month.")],
-    config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False,
+    config: ConfigFolder = DEFAULT_CONFIG,
+    as_json: AsJson = False,
 ) -> int:
     """The sums of a month by system and by unit, for the monthly reconciliation. Days that are not closed end it with 1."""
     from lienthong.certificates.report import as_document, report
-    from lienthong.days import date_of, day_number
+    from lienthong.days import yesterday
 
     first = _month(month)
-    yesterday = date_of(day_number(int(datetime.now(UTC).timestamp() * 1_000_000)) - 1)
     with _hub(config) as (settings, connection):
-        found = report(settings, connection, first, yesterday)
+        found = report(settings, connection, first, yesterday(datetime.now(UTC)))
     if as_json:
         print_json(as_document(found))
     else:
-        body = [
-            [s.system, s.entity, ", ".join(s.units), s.closed, s.open, s.missing, *(s.counts[c] for c in COUNTED)] for s in found.sums
-        ]
+        body = [[s.system, s.entity, ", ".join(s.units), s.closed, s.open, s.missing, *(s.counts[c] for c in COUNTED)] for s in found.sums]
         out.print(table(f"{month}, {found.days} days", ["system", "entity", "units", "closed", "open", "missing", *COUNTED], body, number_from=3))
         if found.units:
             lines = [[u.unit, u.system, u.dossiers, u.equal, u.dossiers - u.equal] for u in found.units]

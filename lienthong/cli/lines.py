@@ -98,10 +98,18 @@ def resend(
     finally:
         reload.close()
     if as_json:
-        print_json({
-            "schema": "lienthong/resend/1", "system": system, "same": done.same, "resent": done.resent, "unknown_to_hub": done.unknown,
-            "still_different": done.still_different, "moved_to": done.moved_to, "seconds": round(done.seconds, 3),
-        })
+        print_json(
+            {
+                "schema": "lienthong/resend/1",
+                "system": system,
+                "same": done.same,
+                "resent": done.resent,
+                "unknown_to_hub": done.unknown,
+                "still_different": done.still_different,
+                "moved_to": done.moved_to,
+                "seconds": round(done.seconds, 3),
+            }
+        )
     else:
         out.print(f"{system}: {done.same:,} records were the same, {done.resent:,} sent again in {done.seconds:.1f} s", highlight=False)
         if done.still_different:
@@ -116,7 +124,8 @@ def show_forgotten(system: str, found: Forgotten | None) -> None:
     if found is None:
         out.print(
             f"{system}: the merge has not taken all of it yet; what the source has forgotten then stands in\n"
-            f"lienthong parked list --system {system} --reason not_in_new_epoch", highlight=False,
+            f"lienthong parked list --system {system} --reason not_in_new_epoch",
+            highlight=False,
         )
         return
     if not found.records and not found.fields:
@@ -128,5 +137,6 @@ def show_forgotten(system: str, found: Forgotten | None) -> None:
     more = "" if len(body) <= LISTED_MAX else f", of which {LISTED_MAX:,} are shown; --json has all"
     out.print(
         f"{len(found.records):,} records, {len(found.fields):,} with fields that went back{more}. What {system} was sent of it comes again "
-        "by itself; the rest is lost work there: enter it again, or leave it", highlight=False,
+        "by itself; the rest is lost work there: enter it again, or leave it",
+        highlight=False,
     )

@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    roles: Annotated[list[str] | None, typer.Argument(help="capture, merge, route, apply, serve; none: all, as processes.")] = None,
+    roles: Annotated[list[str] | None, typer.Argument(help="capture, merge, route, apply, watch, serve; none: all, as processes.")] = None,
     config: ConfigFolder = DEFAULT_CONFIG,
     system: Annotated[list[str] | None, typer.Option("--system", help="capture and apply: only these systems.")] = None,
     port: Annotated[int, typer.Option(envvar="LIENTHONG_PORT", help="Of the schema registry (role serve).")] = 8081,

@@ -64,8 +64,8 @@ def parked_list(
     if as_json:
         print_json({"schema": "lienthong/parked/1", "records": found})
     else:
-        body = [[p["ref"], p["system"], p["kind"], p["entity"], _place(p), p["field"], p["message"], p["advice"]] for p in found]
-        out.print(table("", ["id", "system", "kind", "entity", "record", "field", "why", "do"], body, number_from=9))
+        body = [[p["ref"], p["kind"], p["system"], p["entity"], _place(p), p["field"], p["message"], p["advice"]] for p in found]
+        out.print(table("", ["id", "kind", "system", "entity", "record", "field", "why", "do"], body, number_from=9))
         out.print(f"{len(found)} open", highlight=False)
     return Exit.FOUND_WRONG if found else Exit.FINE
 

@@ -125,9 +125,10 @@ def repair(
     actions = plan_repair(settings, systems, entity or ())
     done = 0
     if not plan and actions:
+        before = {_place(action) for action in actions}
         with _status("repairing") as told:
-            repaired = repair_systems(settings, systems, entity or (), wait_seconds=wait, told=lambda stage: told(f"waiting for {stage}"))
-        done, actions = sum(r.done for r in repaired), [action for r in repaired for action in r.left]
+            actions = repair_systems(settings, systems, entity or (), wait_seconds=wait, told=lambda stage: told(f"waiting for {stage}"))
+        done = len(before - {_place(action) for action in actions})
     if as_json:
         print_json(plan_document(actions, done=done, is_plan=plan))
     else:
@@ -140,3 +141,8 @@ def repair(
             out.print(table("plan" if plan else "left", columns, lines, number_from=9))
         out.print(f"{len(actions)} differences" if plan else f"{done} repaired, {len(actions)} left", highlight=False)
     return Exit.FOUND_WRONG if actions and not plan else Exit.FINE
+
+
+def _place(action: Any) -> tuple[str, str, str | None, int | None]:
+    """The record that an action is for."""
+    return action.difference.system, action.difference.entity, action.difference.key, action.difference.record

@@ -132,11 +132,12 @@ class Judge:
         if row.edited is None:
             return [name for name in values if word.values.get(name, _NOTHING) != values[name]]
         names = [name for name in sorted(row.edited) if name in values and word.values.get(name) != values[name]]
-        if names:
+        silent = [name for name in names if name not in word.values]
+        if silent:
             # A delivered value in a group that has become the system's own has no base any more, and is still no edit.
             delivered = self._entitled(case)
             given = [case.golden.values if case.golden is not None else {}, delivered.values if delivered is not None else {}]
-            names = [name for name in names if all(values[name] != one.get(name, _NOTHING) for one in given)]
+            names = [n for n in names if n in word.values or all(values[n] != one.get(n, _NOTHING) for one in given)]
         return names
 
     # ------------------------------------------------------------ merge

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from connectors.postgres import Connection, connect, one, rows, transaction
@@ -26,6 +26,7 @@ from lienthong.vault import Vault
 from schemas import field as field_of
 
 RE_READ, FOLD, RE_SEND, WITHDRAW, PERSON = "re-read", "fold again", "re-send", "withdraw", "a person decides"
+ACTS = (RE_READ, FOLD, RE_SEND, WITHDRAW)
 ROUNDS = 3  # a row that was read again may then have to be sent back
 NUMBER_SECONDS = 30.0
 
@@ -93,15 +94,6 @@ class Planner:
         return tuple(dict.fromkeys(owner for owner in owners if owner is not None)), "; ".join(basis)
 
 
-@dataclass(frozen=True, slots=True)
-class Repaired:
-    """How a repair ended."""
-
-    done: int
-    left: list[Action]
-    seconds: float
-
-
 class Repair:
     """Carries out actions for one system and looks whether they helped."""
 
@@ -109,25 +101,24 @@ class Repair:
         self.settings, self.system, self.wait_seconds, self.told = settings, system, wait_seconds, told
         self.planner = Planner(settings)
 
-    def run(self, differences: Sequence[Difference]) -> Repaired:
-        """Repair, round by round: a record goes through re-reading, folding and sending until it is right or nothing helps."""
-        begun = time.monotonic()
+    def run(self, differences: Sequence[Difference], acts: Collection[str] = ACTS) -> list[Action]:
+        """Repair, round by round, with these acts only: a record is read again, folded, sent until it is right or nothing helps.
+
+        Returns what is left.
+        """
         connection = hub.open_hub(self.settings.hub.dsn, "repair")
         try:
-            left = list(differences)
-            actions = self.planner.plan(connection, left)
+            actions = self.planner.plan(connection, self._again(differences))  # some may have gone since they were found
             for _ in range(ROUNDS):
-                if not any(action.act != PERSON for action in actions):
+                chosen = [action for action in actions if action.act in acts]
+                if not chosen:
                     break
-                self._act(connection, actions)
+                self._act(connection, chosen)
                 Fence(self.settings, self.system, connection, self.wait_seconds, self.told).wait()
-                left = self._again(left)
-                actions = self.planner.plan(connection, left)
+                actions = self.planner.plan(connection, self._again([action.difference for action in actions]))
         finally:
             connection.close()
-        before = {(d.entity, d.key, d.record) for d in differences}
-        after = {(d.entity, d.key, d.record) for d in left}
-        return Repaired(len(before - after), actions, time.monotonic() - begun)
+        return actions
 
     def _act(self, connection: Connection, actions: Sequence[Action]) -> None:
         """The first hop of each record that is wrong: what comes behind it may be right once it is."""
@@ -159,6 +150,8 @@ class Repair:
 
     def _again(self, differences: Sequence[Difference]) -> list[Difference]:
         """Look at the same records once more."""
+        if not differences:
+            return []
         with Comparison(self.settings, self.system, wait_seconds=self.wait_seconds, told=self.told) as comparison:
             out = []
             for entity in dict.fromkeys(d.entity for d in differences):

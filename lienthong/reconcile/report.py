@@ -10,7 +10,8 @@ from connectors.postgres import connect
 from lienthong.errors import ConfigError, FatalError, TransientError
 from lienthong.hub import install, named
 from lienthong.reconcile.compare import Compared, Comparison, Scope
-from lienthong.reconcile.repair import Action, Planner, Repair, Repaired, known_differences
+from lienthong.reconcile.judge import CAPTURE
+from lienthong.reconcile.repair import ACTS, RE_READ, Action, Planner, Repair, known_differences
 from lienthong.settings import Settings
 
 Show = Callable[[str, int, int], None]
@@ -79,14 +80,19 @@ def plan_repair(settings: Settings, systems: Sequence[str], entities: Sequence[s
 
 def repair_systems(
     settings: Settings, systems: Sequence[str], entities: Sequence[str], *, wait_seconds: float, told: Callable[[str], None]
-) -> list[Repaired]:
-    """Repair what is known of some systems."""
-    out = []
-    for system in systems:
-        differences = known_differences(settings, [system], entities)
-        if differences:
-            out.append(Repair(settings, system, wait_seconds=wait_seconds, told=told).run(differences))
-    return out
+) -> list[Action]:
+    """Repair what is known of some systems; returns what is left.
+
+    The systems' own words come first: a golden record must not be made anew from a word that is wrong itself.
+    """
+    left: list[Action] = []
+    for acts in ((RE_READ,), ACTS):
+        left = []
+        for system in systems:
+            differences = known_differences(settings, [system], entities)
+            if differences if acts == ACTS else any(d.hop == CAPTURE for d in differences):
+                left += Repair(settings, system, wait_seconds=wait_seconds, told=told).run(differences, acts)
+    return left
 
 
 def plan_document(actions: Sequence[Action], *, done: int, is_plan: bool) -> dict[str, Any]:

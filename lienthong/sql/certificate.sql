@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS hub.day_count (
   reading bigint NOT NULL DEFAULT 0,  -- of the outcome captured: the newest reading that spoke about the day
   PRIMARY KEY (day, system, entity, outcome)
 );
-CREATE INDEX IF NOT EXISTS day_count_system ON hub.day_count (system, day) WHERE outcome = 'captured';
+CREATE INDEX IF NOT EXISTS day_count_system ON hub.day_count (system, day);
 
 -- Totals that were kept without a day belong to none.
 DO $$ BEGIN

@@ -71,8 +71,10 @@ CREATE TABLE IF NOT EXISTS lienthong.parked (
     partition int,
     "offset" bigint,
     payload bytea,
-    state text NOT NULL DEFAULT 'parked' -- parked | replay (a person told to) | replayed | discarded
+    state text NOT NULL DEFAULT 'parked', -- parked | replay (a person told to) | replayed | discarded | cured (something newer was applied)
+    closed_at timestamptz
 );
+ALTER TABLE lienthong.parked ADD COLUMN IF NOT EXISTS closed_at timestamptz;
 CREATE INDEX IF NOT EXISTS parked_open ON lienthong.parked (entity, record) WHERE state IN ('parked', 'replay');
 
 -- Sums for the certificate: how many records ended in which way.

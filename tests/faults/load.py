@@ -174,7 +174,7 @@ class Portal(Desk):
         """A deleted dossier is filed again under its code."""
         found = self.pick(
             cursor,
-            """SELECT w.before ->> 'code' FROM witness.wrote w WHERE w.tbl = 'application' AND w.op = 'D'
+            """SELECT w.before ->> 'code' FROM witness.wrote w WHERE w.tbl = 'application' AND w.op = 'D' AND w.before ->> 'code' LIKE 'D%%'
                AND NOT EXISTS (SELECT 1 FROM application a WHERE a.code = w.before ->> 'code') ORDER BY md5(w.id::text || %s) LIMIT 1""",
             [self.salt()],
         )

@@ -310,8 +310,8 @@ def _hear_child(words: Words, code: str, entity: str, op: str, row: Fields, *, o
     if entity == "step":
         if ours and op != "U":
             words.given[code, *_step(row)] += count
-        elif not ours and op != "U":
-            words.steps[code][_step(row)] += count
+        elif not ours and op != "U" and (op == "I" or words.steps[code][_step(row)]):
+            words.steps[code][_step(row)] += count  # not where a system deletes what it was given
     elif not ours:
         if op == "D":
             words.fees[code].pop(row["code"], None)

@@ -198,7 +198,7 @@ class FaultCity(City):
         lines = []
         for code in sorted({found for text in texts for found in CODE.findall(text)}):
             claimed = "SELECT record FROM hub.contribution WHERE claim = 'dossier:' || %(c)s"
-            records = claimed + " UNION SELECT record FROM hub.record WHERE body ->> 'national_code' = %(c)s"
+            records = f"{claimed} UNION SELECT record FROM hub.record WHERE body ->> 'national_code' = %(c)s"  # noqa: S608
             family = f"SELECT record FROM hub.record WHERE record IN ({records}) OR parent IN ({records}) OR merged_into IN ({records})"  # noqa: S608
             for table in ("record", "contribution", "history", "entitled"):
                 found = self.hub(f"SELECT to_jsonb(t) - 'body' FROM hub.{table} t WHERE record IN ({family}) ORDER BY 1", {"c": code})  # noqa: S608

@@ -17,6 +17,7 @@ from connectors.postgres import Connection, connect, rows, transaction
 from lienthong.apply.target import Target
 from lienthong.ddl import ddl_for
 from lienthong.errors import FencedError, TransientError
+from lienthong.frames import DELETE, Entry
 from lienthong.frames import open_frame as opened
 from lienthong.frames import unpack_entries
 from lienthong.readers import to_micros
@@ -198,14 +199,17 @@ class Ward:
     def overwritten(self) -> list[tuple[Any, ...]]:
         return self.sql("SELECT record, field, was, base, written FROM lienthong.overwritten ORDER BY id")
 
-    def edited(self, key: str, entity: str = "dossier") -> tuple[int | None, bool, int | None]:
-        """How capture sees a row: the record it is known as, whether it was delivered, which fields count as edited."""
+    def captured(self, key: str, entity: str = "dossier") -> list[Entry]:
+        """What capture makes of one key."""
         with transaction(self.own) as cursor:
             reading = SourceReadings(cursor, "ward", self.settings.profile_of("ward"), Vault(None)).entities[entity]
             output = Output(1, "ward", 1, 1, 0)
             reading.read_keys(cursor, [(key,)], output)
-        ((_, data),) = output.close()
-        (entry,) = unpack_entries(*opened(data))
+        return [entry for _, data in output.close() for entry in unpack_entries(*opened(data))]
+
+    def edited(self, key: str, entity: str = "dossier") -> tuple[int | None, bool, int | None]:
+        """How capture sees a row: the record it is known as, whether it was delivered, which fields count as edited."""
+        (entry,) = self.captured(key, entity)
         return entry.record, entry.delivered, entry.edited
 
     def close(self) -> None:
@@ -428,6 +432,15 @@ def test_an_edit_after_our_write_is_seen_field_by_field(ward: Ward) -> None:
     assert ward.edited("1") == (7, True, 0)
     ward.sql("""UPDATE "Hồ sơ" SET "Trạng thái" = 'xong'""")
     assert ward.edited("1") == (7, True, 1 << schemas.field("dossier", "status").index)
+
+
+def test_a_row_that_we_took_away_is_no_delete_of_the_wards(ward: Ward) -> None:
+    ward.apply(state(7, 1), state(8, 1, DOSSIER | {"national_code": "N2"}))
+    ward.apply(removed(7, 2, "withdraw"))
+    ward.sql("DELETE FROM dia_chi")
+    ward.sql('DELETE FROM "Hồ sơ"')
+    assert ward.captured("1") == []
+    assert [entry.op for entry in ward.captured("2")] == [DELETE]
 
 
 # ------------------------------------------------------------------ withdrawals and deletes

@@ -729,6 +729,27 @@ def test_a_crash_in_the_middle_of_a_reading_loses_nothing(site: Site, monkeypatc
     site.assert_same()
 
 
+def the_broker_is_away(monkeypatch: pytest.MonkeyPatch, producer: Any) -> None:
+    """What is sent is lost, and the wait for its acknowledgement fails."""
+
+    def refuse() -> None:
+        raise TransientError("the broker is away")
+
+    monkeypatch.setattr(producer, "send", lambda *_, **__: None)
+    monkeypatch.setattr(producer, "flush", refuse)
+
+
+def test_what_the_broker_did_not_acknowledge_is_read_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = site.line()
+    site.sql("INSERT INTO dossier (id, note) VALUES (1, 'a')")
+    with monkeypatch.context() as broken:
+        the_broker_is_away(broken, site.producer)
+        with pytest.raises(TransientError, match="the broker is away"):
+            site.drain(line)
+    site.drain(site.line_after_crash(line))
+    site.assert_same()
+
+
 KILLS = 6
 
 
@@ -869,6 +890,38 @@ def test_a_chunk_with_the_last_drawn_number_would_undo_it(site: Site, monkeypatc
     monkeypatch.setattr(Loader, "_finished", lambda self: (int(site.state()["drawn"]), 1))
     late_chunk(site, line, monkeypatch)
     assert site.in_hub()["1"]["note"] == "old"
+
+
+def test_the_number_of_a_chunk_is_taken_before_its_look(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken later, it could be that of a reading which has seen what the chunk has not."""
+    site.sql("INSERT INTO dossier (id, note) VALUES (1, 'old'), (2, 'old')")
+    line, finished = site.line(), Loader._finished
+
+    def after_two_readings(self: Loader) -> tuple[int, int]:
+        for key in (1, 2):
+            site.sql(f"UPDATE dossier SET note = 'new' WHERE id = {key}")
+            work_through(site, line)
+            line._save(force=True)
+        return finished(self)
+
+    monkeypatch.setattr(Loader, "_finished", after_two_readings)
+    with loader_of(site) as loader:
+        loader.run(entities=["dossier"])
+    for message in sorted(site.messages(), key=lambda message: message.timestamp_millis):
+        site.merge([message])
+    site.assert_same()
+
+
+def test_a_chunk_that_the_broker_did_not_acknowledge_is_loaded_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.sql("INSERT INTO dossier (id) VALUES (1)")
+    with loader_of(site) as loader, monkeypatch.context() as broken:
+        the_broker_is_away(broken, loader.producer)
+        with pytest.raises(TransientError, match="the broker is away"):
+            loader.run()
+    with loader_of(site) as loader:
+        loader.run(resume=True)
+    site.published()
+    site.assert_same()
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -189,8 +189,9 @@ def close(town: City, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 def newest(town: City, system: str, of: str) -> dict[str, Any]:
     """The newest issue about the dossiers of a system."""
-    found = town.json("certificate", "list", "--system", system, "--day", of)["certificates"]
-    return next(c for c in found if c["entity"] == "dossier")
+    statement = "SELECT body FROM hub.certificate WHERE (system, entity, day) = (%s, 'dossier', %s) ORDER BY issue DESC LIMIT 1"
+    document: dict[str, Any] = json.loads(town.sql("hub", statement, arguments=[system, of])[0][0])
+    return document
 
 
 def export(town: City) -> Path:
@@ -253,9 +254,9 @@ def test_a_party_that_does_not_hold_what_it_should_keeps_the_day_open(town: City
 
 def test_what_capture_missed_keeps_the_day_open(town: City) -> None:
     of = day(town, 4)
-    town.sql("ward", "ALTER TABLE ho_so DISABLE TRIGGER USER", _insert("H-UNSEEN"), "ALTER TABLE ho_so ENABLE TRIGGER USER")
-    wait(lambda: close(town, "--day", of, "--system", "ward")[0] == 1)
-    assert {"code": "capture_differs", "records": 1} in newest(town, "ward", of)["reasons"]
+    town.sql("ward", f"{_insert('H-UNSEEN')}; DELETE FROM lienthong.change WHERE xid = pg_current_xact_id()")
+    assert close(town, "--day", of, "--system", "ward")[0] == 1
+    assert newest(town, "ward", of)["reasons"] == [{"code": "capture_differs", "records": 1}]
     assert town.cli("load", "ward", "--entity", "dossier", "--key", "H-UNSEEN").returncode == 0
     town.until("archive", "SELECT count(*) FROM ho_so WHERE ma = 'H-UNSEEN'", 1)
     assert close(town, "--day", of)[0] == 0
@@ -341,9 +342,10 @@ def test_the_chain_is_published_and_proves_itself_offline(town: City) -> None:
     altered.write_bytes(b"\n".join([*lines[:2], lines[2].replace(b"closed", b"opened"), *lines[3:]]))
     removed = town.folder / "removed.jsonl"
     removed.write_bytes(b"\n".join([*lines[:1], *lines[2:]]))
-    assert verify(town, altered).returncode == verify(town, removed).returncode == 1
-    assert f"{altered}:3: number 3 " in verify(town, altered).stdout
-    assert f"{removed}:2: number 3 " in verify(town, removed).stdout
+    for wrong, named in ((altered, f"{altered}:3: number 3 "), (removed, f"{removed}:2: number 3 ")):
+        done = verify(town, wrong)
+        assert done.returncode == 1
+        assert named in done.stdout
     shown = town.json("certificate", "show", str(len(lines)))
     assert verify(town, file, "--last", shown["hash"]).returncode == 0
     file.write_bytes(b"\n".join(lines[:-1]))
@@ -382,7 +384,7 @@ def test_a_line_that_stands_still_leaves_the_day_open_and_it_closes_later(town: 
     try:
         code, document = close(town, "--day", of, "--wait", "1")
         assert code == 3
-        assert {n["system"] for n in document["not_compared"]} == {"ward", "archive"}
+        assert [n["system"] for n in document["not_compared"]] == ["ward"]  # the archive has all that has come to the hub
         assert newest(town, "ward", of)["reasons"] == [{"code": "not_compared", "records": 0}]
     finally:
         town.run()

@@ -44,9 +44,7 @@ def test_scopes_mean_the_same_in_sql(database: str) -> None:
         cursor.execute("UPDATE hub.record SET merged_into = 1 WHERE record % 17 = 0")
         golden = read_golden(cursor, [number for number, *_ in records])  # type: ignore[misc]
         for _ in range(SCOPES):
-            terms = [
-                Terms("x", "dossier", (), (), {}, _scope(draw), frozenset({"26734"}), frozenset({"H29"})) for _ in range(draw.randint(0, 2))
-            ]
+            terms = [Terms("x", "dossier", (), (), {}, _scope(draw), frozenset({"26734"}), frozenset({"H29"})) for _ in range(draw.randint(0, 2))]
             statement = sql.SQL("SELECT r.record FROM hub.record r LEFT JOIN hub.record p ON p.record = r.parent WHERE {}")
             found = {record for (record,) in rows(cursor, statement.format(entitled_condition(terms)))}
             expected = set()

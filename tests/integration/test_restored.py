@@ -82,6 +82,11 @@ def new_epoch(there: Lines) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)["forgotten"]
 
 
+def probed(there: Lines) -> None:
+    """A probe has been written in the ward as it is now."""
+    there.city.until("ward_far", "SELECT count(*) FROM lienthong.probe WHERE leg = 'in'", 1, 60)
+
+
 def catch_up(there: Lines) -> None:
     there.wait_same(*EVERYWHERE, seconds=90)
 
@@ -126,6 +131,7 @@ def test_a_machine_that_was_set_back_is_not_read_until_a_person_has_chosen(there
 def test_it_is_seen_although_the_log_has_grown_past_the_mark(there: Lines) -> None:
     """Nothing read it between the restore and the work after it: only a mark in the data itself can tell."""
     there.wait_line("ward-far", "capture", "normal", seconds=90)
+    probed(there)
     copy = copied(there)
     before = there.city.sql("ward_far", "SELECT number FROM lienthong.probe WHERE leg = 'in'")[0][0]
     wait(lambda: there.city.sql("hub", "SELECT probe > %s FROM hub.source_mark WHERE system = 'ward-far'", arguments=[before]) == [(True,)], 60)
@@ -146,6 +152,7 @@ def test_it_is_seen_although_the_log_has_grown_past_the_mark(there: Lines) -> No
 def test_a_dump_that_was_put_back_into_the_same_database_is_seen(there: Lines) -> None:
     """The cluster, the database and the timeline are the same, and the log goes on."""
     there.wait_line("ward-far", "capture", "normal", seconds=90)
+    probed(there)
     dumped = there.city.sql("ward_far", "SELECT leg, number FROM lienthong.probe")
     rows = there.city.sql("ward_far", "SELECT * FROM ho_so")
     number = dict(dumped)["in"]

@@ -336,6 +336,12 @@ def _systems(cursor: MemoryCursor, arguments: Any) -> Answer:
     return [(s,) for s in sorted({k[0] for k, r in cursor["contribution"].items() if r[RECORD] == arguments[0] and r[OP] == "s"})]
 
 
+@statement("SELECT DISTINCT system FROM hub.contribution WHERE record = %s AND op = 's' AND NOT delivered ORDER BY system")
+def _own_rows(cursor: MemoryCursor, arguments: Any) -> Answer:
+    found = {k[0] for k, r in cursor["contribution"].items() if r[RECORD] == arguments[0] and r[OP] == "s" and not r[_AT["delivered"]]}
+    return [(s,) for s in sorted(found)]
+
+
 @statement("SELECT record FROM hub.record WHERE parent = ANY(%s)")
 def _children(cursor: MemoryCursor, arguments: Any) -> Answer:
     return [(r,) for r, row in sorted(cursor["record"].items()) if row["parent"] in arguments[0]]

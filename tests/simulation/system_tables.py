@@ -437,6 +437,20 @@ def _blocked(cursor: MemoryCursor, arguments: Any) -> Answer:
     return [place for place in zip(*arguments, strict=True) if place in parked]
 
 
+@statement("SELECT 1 FROM lienthong.parked WHERE state = 'parked' LIMIT 1")
+def _any_parked(cursor: MemoryCursor, _: Any) -> Answer:
+    return [(1,)] if cursor["parked"] else []
+
+
+@statement("UPDATE lienthong.parked p SET state = 'cured'")
+def _cure(cursor: MemoryCursor, arguments: Any) -> Answer:
+    newest = {(entity, record): version for entity, record, version in zip(*arguments, strict=True)}
+    cured = [number for number, row in cursor["parked"].items() if (row[2] or 0) < newest.get(tuple(row[:2]), -1)]
+    for number in cured:
+        del cursor["parked"][number]
+    return len(cured)
+
+
 @statement("INSERT INTO lienthong.counter AS c VALUES (%s, %s, %s)")
 def _count(cursor: MemoryCursor, arguments: Any) -> Answer:
     entity, what, n = arguments

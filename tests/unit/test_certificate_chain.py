@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import date, datetime
@@ -35,9 +37,11 @@ from lienthong.certificates.form import (
     read_line,
 )
 from lienthong.certificates.keys import Signer, name_of, new_key, public_keys
+from lienthong.certificates.standing import NOT_COMPARED, WAITS
 from lienthong.certificates.verify import Verified, lines_of, verify
 from lienthong.days import date_of, day_number, end_micros
 from lienthong.errors import ConfigError
+from lienthong.reconcile.judge import CAPTURE, DELIVERY, MERGE
 from tests.merge_kit import DAY, DOSSIER, framed, gone, message, refused, state
 
 DAYS = [date(2026, 11, 1 + n) for n in range(6)]
@@ -286,12 +290,12 @@ def by_outcome(batch: Batch) -> dict[str, int]:
 
 
 def test_an_entry_that_a_newer_one_of_the_next_day_replaces_is_counted_on_its_own_day() -> None:
-    day, batch = day_number(DAY), Batch()
+    batch = Batch()
     entries, _ = read_messages([message(state("portal", "1", 1, DOSSIER)), message(state("portal", "1", 2, DOSSIER))])
-    entries[1].at += 86_400_000_000
+    entries[1].at += 1
     newest(entries, batch)
     assert batch.counts == {
-        (day, "portal", "dossier", "captured"): 1, (day, "portal", "dossier", "older"): 1, (day + 1, "portal", "dossier", "captured"): 1,
+        (DAY, "portal", "dossier", "captured"): 1, (DAY, "portal", "dossier", "older"): 1, (DAY + 1, "portal", "dossier", "captured"): 1,
     }  # fmt: skip
 
 
@@ -317,4 +321,29 @@ def test_a_damaged_frame_that_is_cut_belongs_to_nobody() -> None:
 def test_the_newest_reading_of_each_day_is_kept() -> None:
     sent = [state("portal", "1", 7, DOSSIER), state("portal", "2", 5, DOSSIER), gone("portal", "3", 6), refused("portal", "4", 9)]
     _, batch = read_messages([message(frame) for frame in sent])
-    assert batch.readings == {(day_number(DAY), "portal", "dossier"): 9}
+    assert batch.readings == {(DAY, "portal", "dossier"): 9}
+
+
+# ------------------------------------------------------------------ the page
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_reason_for_an_open_day_stands_on_the_page() -> None:
+    page = (ROOT / "docs" / "certificates.md").read_text("utf-8")
+    code = "".join(file.read_text("utf-8") for file in (ROOT / "lienthong" / "certificates").glob("*.py"))
+    reasons = {*re.findall(r'Reason\("(\w+)"', code), *(f"{hop}_differs" for hop in (CAPTURE, MERGE, DELIVERY)), NOT_COMPARED}
+    reasons |= {code or "refused" for code in WAITS.values()}
+    assert len(reasons) >= 12
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in page] == []
+
+
+def test_the_python_on_the_page_checks_a_chain_and_finds_an_altered_one(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "certificates.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "certificates.pem").write_text(made.signer.public_pem())
+    (tmp_path / "chain.jsonl").write_bytes(b"\n".join(made.lines()) + b"\n")
+    call = [sys.executable, "-W", "ignore", "-c", example]
+    assert subprocess.run(call, capture_output=True, check=False).returncode == 0
+    (tmp_path / "chain.jsonl").write_bytes(b"\n".join(made.lines()[:2] + made.lines()[3:]))
+    assert subprocess.run(call, capture_output=True, check=False).returncode != 0

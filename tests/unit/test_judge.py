@@ -90,6 +90,8 @@ def test_what_we_wrote_into_a_row_is_no_word_of_its_system() -> None:
     assert source(case(row({**VALUES, "note": "ours"}, edited=()), word=word({}))).is_equal
     unbased = case(row({**VALUES, "note": "n"}, edited=("note",)), word=word({}))
     assert source(unbased).is_equal
+    said_otherwise = case(row(edited=("note",)), word=word({"note": "other"}))
+    assert source(said_otherwise).findings == [Finding("capture", "different", ("note",))]
 
 
 def test_a_row_we_took_away_is_not_missed() -> None:

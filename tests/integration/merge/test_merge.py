@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from connectors.postgres import rows, transaction
 from lienthong import frames, hub, hub_statements
 from lienthong.errors import FencedError, TransientError
 from tests.merge_kit import DOSSIER, FEE_X, X1, Hub, gone, message, refused, state
@@ -209,3 +211,16 @@ def test_batches_that_link_the_same_records_in_opposite_order_do_not_deadlock(ci
     assert errors == []
     assert len(city.golden()) == len(city.golden("fee")) == len(codes)
     assert city.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
+
+
+def test_a_merge_that_is_frozen_inside_its_transaction_loses_it(city: Hub) -> None:
+    frozen = hub.open_hub(city.dsn, "merge")
+    with transaction(frozen) as cursor:
+        assert rows(cursor, "SHOW idle_in_transaction_session_timeout") == [("1min",)]
+        cursor.execute("SET idle_in_transaction_session_timeout = '50ms'")
+    with pytest.raises(TransientError), transaction(frozen) as cursor:
+        hub.enter(cursor, alone=True)
+        time.sleep(0.5)
+        hub.move_offsets(cursor, {(frames.TOPIC, 7): (None, 1)})
+    city.merge(state("portal", "1", 1, DOSSIER))
+    assert len(city.golden()) == 1

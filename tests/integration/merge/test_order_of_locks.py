@@ -69,6 +69,7 @@ def test_records_locked_in_opposite_order_do_not_deadlock(city: Hub) -> None:
     other = Hub(city.dsn, partition=1)
     city.merge(*coded("portal", 1, "ABMN"))
     other.merge(*coded("ward-a", 1, "ABMN"))
+    other.merge(*coded("ward-a", 1, "Z"))  # after a batch that links the next runs alone: this one
     held = [f"SELECT FROM hub.record JOIN hub.identifier USING (record) WHERE claim = 'dossier:{code}' FOR UPDATE OF record" for code in "MN"]
     raised = crossing(
         city.dsn, held,
@@ -78,7 +79,7 @@ def test_records_locked_in_opposite_order_do_not_deadlock(city: Hub) -> None:
     other.connection.close()
     assert raised == []
     assert {g["national_code"]: g["handler_name"] for g in city.golden()} == {
-        "A": "ward-a 2", "B": "ward-a 2", "M": "ward-a 1", "N": "ward-a 2"
+        "A": "ward-a 2", "B": "ward-a 2", "M": "ward-a 1", "N": "ward-a 2", "Z": "ward-a 1"
     }  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""Which row of the target a record is written to: the one that we knew, else the one that the hub knows as the target's own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lienthong.apply.table import Write
+from lienthong.authority import RECORD
+
+if TYPE_CHECKING:
+    from lienthong.apply.target import Arrived, Known
+
+
+def write_of(item: Arrived, had: Known | None, parents: Mapping[int, str]) -> Write:
+    """What a message wants written, and where; `parents` are the local keys of dossiers that were applied here."""
+    meta = item.value["meta"]
+    base = had.base if had is not None and had.state == "applied" else None
+    key = had.local_key if had is not None and had.local_key is not None and had.state == "applied" else meta["local_key"]
+    withheld = frozenset(meta["withheld"])
+    return Write(
+        item.record, meta["parent"], item.version, item.value, frozenset(meta["held"]), frozenset(meta["yields"]), withheld, key,
+        parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None, base,
+        had.inserted if had is not None and had.state == "applied" else False,
+        had is not None and had.state == "applied" and had.parent != meta["parent"] and RECORD not in meta["held"],
+        frozenset(name for name in withheld if base is not None and base.get(name) is not None),
+        told_key=meta["local_key"],
+    )
+
+
+def key_of(item: Arrived, had: Known | None) -> str | None:
+    """The row that a removal is about."""
+    return had.local_key if had is not None and had.local_key is not None else item.value["local_key"]
+
+
+def keys(writes: Sequence[Write]) -> list[str]:
+    """All rows that may be the records'."""
+    return sorted({key for write in writes for key in (write.local_key, write.told_key) if key is not None})
+
+
+def bind(writes: Sequence[Write], there: Collection[str]) -> None:
+    """Where the row that we knew is gone and the target has filed the record anew, its new row is the record's from here on."""
+    for write in writes:
+        if write.local_key not in there and write.told_key in there:
+            write.local_key, write.base, write.inserted, write.erase = write.told_key, None, False, frozenset()
