@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from lienthong.apply.target import Arrived, Known
 
 
-def write_of(item: Arrived, had: Known | None, parents: Mapping[int, str]) -> Write:
-    """What a message wants written, and where; `parents` are the local keys of dossiers that were applied here."""
+def write_of(item: Arrived, had: Known | None, parents: Mapping[int, str | None]) -> Write:
+    """What a message wants written, and where; `parents` are the local keys of dossiers that were applied here, None of one that is gone."""
     meta = item.value["meta"]
     base = had.base if had is not None and had.state == "applied" else None
     key = had.local_key if had is not None and had.local_key is not None and had.state == "applied" else meta["local_key"]

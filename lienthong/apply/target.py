@@ -254,13 +254,14 @@ class Target:
         target.move(cursor, [write for write in existing if write.moved])
         return before | {str(write.local_key): before[old[id(write)]] for write in existing if write.moved}
 
-    def _parents(self, cursor: Cursor, items: Sequence[Arrived]) -> dict[int, str]:
+    def _parents(self, cursor: Cursor, items: Sequence[Arrived]) -> dict[int, str | None]:
+        """The keys of the dossiers above; of one that was here and is gone there is none: what is under it waits for its return."""
         wanted = [item.value["meta"]["parent"] for item in items if item.value["meta"]["parent"] is not None]
         if not wanted:
             return {}
         found = rows(
             cursor,
-            "SELECT record, local_key FROM lienthong.applied WHERE entity = 'dossier' AND record = ANY(%s) AND state = 'applied'",
+            "SELECT record, CASE state WHEN 'applied' THEN local_key END FROM lienthong.applied WHERE entity = 'dossier' AND record = ANY(%s)",
             [wanted],
         )
         return dict(found)

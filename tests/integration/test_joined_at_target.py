@@ -72,6 +72,17 @@ def test_a_child_that_is_withdrawn_is_waited_for_no_more(ward: Ward) -> None:
     assert ward.parked() == []
 
 
+def test_a_child_of_a_dossier_that_went_away_waits_for_its_return(ward: Ward) -> None:
+    ((gone,),) = ward.sql("""SELECT id::text FROM "Hồ sơ" WHERE ma_qg = 'N1'""")
+    ward.apply(removed(7, 2, "withdraw"))
+    late = {"component_code": "Q"}
+    ward.apply(state(12, 3, late, entity="dossier_component", parent=7, parent_key=gone))  # the hub has not heard yet that the row is gone
+    assert ward.parked() == []
+    ward.apply(state(7, 4))
+    assert ward.sql("""SELECT h.ma_qg, p.ma FROM giay_to p JOIN "Hồ sơ" h ON h.id = p.ho_so_id WHERE p.ma = 'Q'""") == [("N1", "Q")]
+    assert ward.parked() == []
+
+
 def test_an_edited_row_that_goes_is_kept_and_shown(ward: Ward) -> None:
     ward.sql("""UPDATE "Hồ sơ" SET ghi_chu = 'work in progress' WHERE ma_qg IS NULL""")
     ward.apply(merged(7, 9, 2), fee(10, 2, 7), paper(11, 2, 7))

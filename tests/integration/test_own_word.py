@@ -11,6 +11,7 @@ import schemas
 from connectors.postgres import transaction
 from lienthong import hub, in_doubt, route
 from lienthong.embedded import PostgresCluster
+from lienthong.parked import Wanted, at_target
 from tests.integration.test_apply import DOSSIER, Ward, removed, state
 from tests.integration.test_two_way import UNIT_A, UNIT_B, WARD_ROW, WARDS, Bus, City, settings
 
@@ -103,6 +104,8 @@ def test_a_dossier_filed_again_while_a_state_is_on_its_way_leaves_nothing_parked
     city.settle()
     assert city.sql("portal", "SELECT code, remark FROM application") == [("N1", "lại")]
     assert parked(city) == [("refused_by_target", "cured", True)]
+    assert at_target("portal", city.settings.systems["portal"].dsn, Wanted()) == [], "as `lienthong parked list` shows it"
+    assert city.sql("portal", "SELECT state, officer FROM application") == [("more", "Lê Thị C")], "the new row shows what the ward has said"
     assert [row[0] for row in city.at_ward()] == ["N1"]
     assert city.settle() == 0
 
@@ -149,9 +152,10 @@ def test_a_record_filed_anew_is_bound_to_its_new_row_and_nothing_is_written(ward
     ward.apply(state(7, 1))
     ward.sql("DELETE FROM dia_chi")
     ward.sql('DELETE FROM "Hồ sơ"')
-    ((key,),) = ward.sql(
-        """INSERT INTO "Hồ sơ" (ma_qg, thu_tuc, ghi_chu, nguoi_id, nguon) SELECT 'N1', '1.001', 'mine', min(id), 'desk' FROM nguoi RETURNING id::text"""
+    own = (
+        "INSERT INTO \"Hồ sơ\" (ma_qg, thu_tuc, ghi_chu, nguoi_id, nguon) SELECT 'N1', '1.001', 'mine', min(id), 'desk' FROM nguoi RETURNING id::text"
     )
+    ((key,),) = ward.sql(own)
     ward.apply(state(7, 2))
     assert ward.parked()[-1][:3] == ("dossier", 7, "refused_by_target")
     before = ward.dossiers()
