@@ -67,6 +67,10 @@ class Message:
     headers: tuple[tuple[str, bytes], ...]
 
 
+def _messages(batches: dict[TopicPartition, list[Any]]) -> list[Message]:
+    return [Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())) for batch in batches.values() for r in batch]
+
+
 @contextlib.contextmanager
 def errors_translated() -> Iterator[None]:
     """Turn client errors inside into ours."""
@@ -264,11 +268,7 @@ class Consumer:
             self.pause(problem.topic, problem.partition)
             self._lost(problem)
             return []
-        return [
-            Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()))
-            for batch in batches.values()
-            for r in batch
-        ]
+        return _messages(batches)
 
     def _finish_join(self) -> None:
         """Let a join that was still under way when the last poll ended be taken up by the next.
@@ -307,14 +307,6 @@ class Consumer:
         """Fetch a paused partition again."""
         self._consumer.resume(TopicPartition(topic, partition))
 
-    def commit_hint(self, offsets: dict[tuple[str, int], int]) -> None:
-        """Tell Kafka where we are, for lag tools only; our own position lives in the target database."""
-        from kafka.structs import OffsetAndMetadata
-
-        wanted = {TopicPartition(t, p): OffsetAndMetadata(o, "", -1) for (t, p), o in offsets.items()}
-        with contextlib.suppress(KafkaError):
-            self._consumer.commit_async(wanted)
-
     def close(self) -> None:
         """Leave the group."""
         with contextlib.suppress(KafkaError, OSError):
@@ -352,9 +344,7 @@ class Admin:
 
     def _create(self, topic: str, partitions: int, replication: int, settings: dict[str, str]) -> None:
         with errors_translated(), contextlib.suppress(TopicAlreadyExistsError):
-            self._admin.create_topics(
-                [NewTopic(name=topic, num_partitions=partitions, replication_factor=replication, topic_configs=settings)]
-            )
+            self._admin.create_topics([NewTopic(name=topic, num_partitions=partitions, replication_factor=replication, topic_configs=settings)])
 
     def close(self) -> None:
         """Close the connections."""
@@ -363,60 +353,46 @@ class Admin:
 
 
 class Ends:
-    """The ends of topics: the offset after the last message of each partition, and that of the first."""
+    """The ends of topics, outside of any group: the offset after the last message of each partition, that of the first, and what is between."""
 
     def __init__(self, bootstrap: str) -> None:
         with errors_translated():
             self._consumer = KafkaConsumer(
-                bootstrap_servers=brokers(bootstrap), bootstrap_timeout_ms=BOOTSTRAP_MILLIS, group_id=None, enable_auto_commit=False
+                bootstrap_servers=brokers(bootstrap),
+                bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
             )
 
     def of(self, topic: str) -> dict[int, int]:
         """Partition -> end offset; empty when the topic does not exist."""
         with errors_translated():
-            partitions = self._consumer.partitions_for_topic(topic) or set()
-            ends = self._consumer.end_offsets([TopicPartition(topic, p) for p in partitions])
-        return {tp.partition: end for tp, end in ends.items()}
+            return {tp.partition: end for tp, end in self._consumer.end_offsets(self._places(topic)).items()}
 
     def starts(self, topic: str) -> dict[int, int]:
         """Partition -> offset of the first message that is still there; empty when the topic does not exist."""
         with errors_translated():
-            partitions = self._consumer.partitions_for_topic(topic) or set()
-            starts = self._consumer.beginning_offsets([TopicPartition(topic, p) for p in partitions])
-        return {tp.partition: start for tp, start in starts.items()}
+            return {tp.partition: start for tp, start in self._consumer.beginning_offsets(self._places(topic)).items()}
 
-    def close(self) -> None:
-        """Close the connection."""
-        with contextlib.suppress(KafkaError, OSError):
-            self._consumer.close(autocommit=False)
-
-
-class Tails:
-    """The last part of topics with one partition, read outside of any group."""
-
-    def __init__(self, bootstrap: str) -> None:
-        with errors_translated():
-            self._consumer = KafkaConsumer(
-                bootstrap_servers=brokers(bootstrap), bootstrap_timeout_ms=BOOTSTRAP_MILLIS, group_id=None, enable_auto_commit=False,
-                auto_offset_reset="earliest", isolation_level="read_committed",
-            )
+    def _places(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, partition) for partition in self._consumer.partitions_for_topic(topic) or ()]
 
     def ends(self, topics: Sequence[str]) -> dict[str, int]:
-        """The offset after the last message of each topic that exists."""
+        """The offset after the last message in partition 0 of each topic that exists."""
         with errors_translated():
             there = [TopicPartition(topic, 0) for topic in topics if self._consumer.partitions_for_topic(topic)]
             return {tp.topic: end for tp, end in (self._consumer.end_offsets(there) if there else {}).items()}
 
     def between(self, topic: str, start: int, end: int) -> Iterator[Message]:
-        """The messages from `start`, or from the oldest that is still there, up to before `end`."""
+        """The messages of partition 0 from `start`, or from the oldest that is still there, up to before `end`."""
         place = TopicPartition(topic, 0)
         with errors_translated():
             self._consumer.assign([place])
             self._consumer.seek(place, start)
             while (self._consumer.position(place) or 0) < end:
-                for batch in self._consumer.poll(timeout_ms=1000).values():
-                    for r in batch:
-                        yield Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()))
+                yield from _messages(self._consumer.poll(timeout_ms=1000))
 
     def close(self) -> None:
         """Close the connection."""

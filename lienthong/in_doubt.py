@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 import schemas
-from connectors.kafka import Message, Tails
+from connectors.kafka import Message, Ends
 from connectors.postgres import Connection, Cursor, rows, transaction
 from lienthong import hub
 from lienthong.errors import FencedError
@@ -40,9 +40,9 @@ class Sent:
         """
         if self._known is not None:
             return 0
-        tails = Tails(self._bootstrap)
+        topics = Ends(self._bootstrap)
         try:
-            ends = tails.ends(sorted(systems))
+            ends = topics.ends(sorted(systems))
             with transaction(self._connection) as cursor:
                 known = {topic: int(following) for topic, following in rows(cursor, "SELECT topic, next FROM hub.out_topic FOR UPDATE")}
                 found = 0
@@ -51,10 +51,10 @@ class Sent:
                     if start > end:  # made anew: nothing that was sent before is there
                         found += _mark_all(cursor, systems[topic])
                     elif start < end:
-                        found += _mark(cursor, systems[topic], tails.between(topic, start, end))
+                        found += _mark(cursor, systems[topic], topics.between(topic, start, end))
                     _store(cursor, topic, end)
         finally:
-            tails.close()
+            topics.close()
         self._known = ends
         return found
 

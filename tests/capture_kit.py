@@ -313,7 +313,7 @@ class Site:
         expected, held = self.truth(), self.in_hub()
         found = {key: {name: values[name] for name in FIELDS} for key, values in held.items()}
         wrong = {key: (found.get(key), expected.get(key)) for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)}
-        assert wrong == {}
+        assert wrong == {}, f"hub and source: {wrong}"
 
     def state(self) -> dict[str, Any]:
         """The source's row in the hub."""

@@ -1,6 +1,6 @@
 """Each rule of the data flow, where it stands in the product, what stands there without it, and the tests that must notice.
 
-The scenarios (B1 and so on) are those of `docs/decisions/`; a rule with several places has a mutation for each.
+A rule with several places has a mutation for each. B1, R6 and so on name the scenario, as they do in the product's docstrings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from tests.guards.trial import Edit, Mutation
 RULES = (
     "version guard", "offset compare-and-set", "sorted batch", "kept deletes", "snapshot difference", "visibility check of a reading",
     "lock before fold", "sorted identifier claims", "chunk version of a load", "echo by base", "overwritten witness",
-    "acknowledge before feedback", "entitled",
+    "acknowledge before feedback", "entitled", "one reader for each source", "only what others own is written",
 )  # fmt: skip
 
 MERGE = "tests/integration/merge/test_merge.py::"
@@ -51,9 +51,17 @@ VERSIONS = (
     Mutation(
         "version guard", "at a target", "B5",
         (
-            Edit("lienthong/apply/target.py", "if had is not None and had.version >= one.version:", "if had is not None and had.version == one.version:"),
+            Edit(
+                "lienthong/apply/target.py",
+                "if had is not None and had.version >= one.version:",
+                "if had is not None and had.version == one.version:",
+            ),
         ),
-        (f"{APPLY}test_a_deleted_record_does_not_rise_from_an_older_update", f"{APPLY}test_a_delete_that_comes_first_keeps_out_the_update_before_it"),
+        (
+            f"{APPLY}test_older_and_duplicate_change_nothing",
+            f"{APPLY}test_a_deleted_record_does_not_rise_from_an_older_update",
+            f"{APPLY}test_a_delete_that_comes_first_keeps_out_the_update_before_it",
+        ),
     ),
     Mutation(
         "version guard", "status steps", "S1",
@@ -65,7 +73,7 @@ VERSIONS = (
 OFFSETS = (
     Mutation(
         "offset compare-and-set", "from an expected offset", "B6, R6",
-        (Edit("lienthong/hub.py", 'AND next = %s", [following, topic, partition, expected]', 'AND %s >= 0", [following, topic, partition, expected]'),),
+        (Edit("lienthong/hub.py", 'partition = %s AND next = %s", [following, topic,', 'partition = %s AND %s >= 0", [following, topic,'),),
         (f"{MERGE}test_offsets_are_compared_too_when_one_of_several_partitions_moved", f"{APPLY}test_a_zombie_is_fenced_and_writes_nothing"),
     ),
     Mutation(
@@ -158,7 +166,10 @@ READINGS = (
     Mutation(
         "chunk version of a load", "the last finished reading, not the last drawn", "R1",
         (Edit("lienthong/load.py", "return stored.finished, stored.epoch", "return stored.drawn, stored.epoch"),),
-        (f"{CAPTURE}test_a_chunk_that_comes_late_does_not_undo_a_change[wal]", f"{CAPTURE}test_a_chunk_that_comes_late_does_not_undo_a_change[outbox]"),
+        (
+            f"{CAPTURE}test_a_chunk_that_comes_late_does_not_undo_a_change[wal]",
+            f"{CAPTURE}test_a_chunk_that_comes_late_does_not_undo_a_change[outbox]",
+        ),
     ),
     Mutation(
         "chunk version of a load", "taken before the look", "R1",
@@ -288,7 +299,7 @@ ENTITLED = (
     Mutation(
         "entitled", "nothing is sent twice", "B8",
         (Edit("lienthong/route.py", "if had is not None and had == (SENT, content.digest) and not resend:", "if False:"),),
-        (f"{ROUTE}test_an_equal_output_is_not_sent_again", f"{TWO_WAY}test_a_touch_without_a_change_ends_at_the_hub"),
+        (f"{ROUTE}test_an_equal_output_is_not_sent_again", f"{ROUTE}test_the_receivers_own_change_is_no_news_to_it"),
     ),
     Mutation(
         "entitled", "out of scope is withdrawn", "B8",
@@ -324,4 +335,25 @@ ENTITLED = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*VERSIONS, *OFFSETS, *BATCHES, *DELETES, *READINGS, *LOCKS, *ECHOES, *WITNESS, *ACKNOWLEDGED, *ENTITLED)
+OWNERS = (
+    Mutation(
+        "one reader for each source", "the lease", "B2",
+        (Edit("lienthong/capture/state.py", "(lease_owner = %s OR lease_until < clock_timestamp())", "(lease_owner = %s OR true)"),),
+        (f"{CAPTURE}test_a_second_reader_is_fenced_and_takes_over_when_the_first_is_gone[outbox]",),
+    ),
+    Mutation(
+        "only what others own is written", "columns of an update", "B5",
+        (Edit("lienthong/apply/table.py", " and self.group_of[n] not in write.held)", ")"),),
+        (f"{APPLY}test_an_update_writes_only_what_the_target_does_not_own",),
+    ),
+    Mutation(
+        "only what others own is written", "a withdrawal takes untouched rows of ours only", "B5",
+        (Edit("lienthong/apply/target.py", "elif had is not None and had.inserted and had.base == now:", "elif had is not None:"),),
+        (
+            f"{APPLY}test_a_withdrawal_keeps_a_row_that_is_not_simply_ours[edited]",
+            f"{APPLY}test_a_withdrawal_keeps_a_row_that_is_not_simply_ours[not ours]",
+        ),
+    ),
+)  # fmt: skip
+
+MUTATIONS = (*VERSIONS, *OFFSETS, *BATCHES, *DELETES, *READINGS, *LOCKS, *ECHOES, *WITNESS, *ACKNOWLEDGED, *ENTITLED, *OWNERS)

@@ -391,6 +391,6 @@ def test_nothing_that_was_said_or_logged_holds_a_value(service: City) -> None:
 def test_the_sums_agree_and_the_service_ends_cleanly(service: City) -> None:
     counts = {(c["system"], c["entity"], c["outcome"]): c["records"] for c in service.json("status")["counts"]}
     for system in ("ward", "ward-ascii"):
-        parts = ("merged", "unchanged", "older", "duplicate", "refused")
+        parts = ("merged", "unchanged", "older", "duplicate", "refused", "parked")
         assert counts[system, "dossier", "captured"] == sum(counts.get((system, "dossier", part), 0) for part in parts), counts
     assert service.stop() == [0]

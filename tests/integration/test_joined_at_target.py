@@ -116,7 +116,7 @@ def test_where_a_child_belongs_is_left_alone_when_that_is_the_wards_word(ward: W
 def test_the_router_tells_when_only_the_parent_has_changed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     topics = Topics()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
-    monkeypatch.setattr(in_doubt, "Tails", lambda _: topics)
+    monkeypatch.setattr(in_doubt, "Ends", lambda _: topics)
     hub.install(database)
     city = City(database, topics)
     for record in (1, 2):

@@ -17,7 +17,7 @@ LARGE = DOSSIER | {"note": "a note " * (MESSAGE_BYTES_MAX // 6)}
 def city(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
     topics = Topics()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
-    monkeypatch.setattr(in_doubt, "Tails", lambda _: topics)
+    monkeypatch.setattr(in_doubt, "Ends", lambda _: topics)
     hub.install(database)
     made = City(database, topics)
     yield made

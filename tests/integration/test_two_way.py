@@ -281,7 +281,7 @@ class City:
 def city(pg: PostgresCluster, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
     bus = Bus()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: bus)
-    monkeypatch.setattr(in_doubt, "Tails", lambda _: bus)
+    monkeypatch.setattr(in_doubt, "Ends", lambda _: bus)
     hub.install(database)
     prefix = database.rpartition("/")[2]
     names = {name: f"{prefix}_{name.replace('-', '_')}" for name in ("portal", *WARDS)}

@@ -507,7 +507,7 @@ def _patches() -> Iterator[Any]:
         yield patch.object(module, "SourceReadings", _readings)
     for module in (apply_target, load, route):
         yield patch.object(module, "connect", _connecting(postgres.connect))
-    yield patch.object(in_doubt, "Tails", lambda _: Topics.now)
+    yield patch.object(in_doubt, "Ends", lambda _: Topics.now)
     for module in (line, outbox, wal, state, route, load):
         yield patch.object(module, "time", CLOCK)
     for module in (reading, wal):

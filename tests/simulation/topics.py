@@ -11,7 +11,7 @@ from tests.simulation.database import Fuse
 
 
 class Topics:
-    """A producer, and the tails of the topics it writes to; the last one made stands where `connectors.kafka.Tails` is."""
+    """A producer, and the tails of the topics it writes to; the last one made stands where `connectors.kafka.Ends` is."""
 
     now: Topics
 
