@@ -10,7 +10,7 @@ ADVICE: dict[str, str] = {
     "held": "replay the first parked message about this record: lienthong parked replay; this one follows it",
     "impossible_date": CORRECT,
     "invalid_utf8": CORRECT,
-    "link_in_doubt": "compare the two with lienthong trace, then: lienthong parked replay --decide accept makes them one, --decide keep keeps them apart",
+    "link_in_doubt": "compare the two with lienthong trace; lienthong parked replay --decide accept makes them one, --decide keep keeps them apart",
     "malformed": CORRECT,
     "malformed_personal_number": CORRECT,
     "malformed_unit_code": CORRECT,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 import schemas
-from connectors.kafka import Message, Ends
+from connectors.kafka import Ends, Message
 from connectors.postgres import Connection, Cursor, rows, transaction
 from lienthong import hub
 from lienthong.errors import FencedError

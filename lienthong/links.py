@@ -52,12 +52,15 @@ def living(cursor: Cursor, record: int) -> int:
 def _holder(cursor: Cursor, record: int, here: Sequence[Item]) -> tuple[Mapping[str, Any], set[str]]:
     """Golden values and contributing systems of the record that holds the claim, in the hub or in this very batch."""
     row = hub.lock(cursor, [record]).get(record)
-    systems = _systems(cursor, record) | {item.entry.system for item in here}
+    systems = _systems(cursor, record, deleted=row is not None and row.deleted) | {item.entry.system for item in here}
     body: Mapping[str, Any] = row.body if row is not None and row.body else (here[0].values if here else {})
     return body, systems
 
 
-def _systems(cursor: Cursor, record: int) -> set[str]:
+def _systems(cursor: Cursor, record: int, *, deleted: bool = False) -> set[str]:
+    """The systems that hold a record; of one that is deleted, our copies are on their way out and hold nothing."""
+    if deleted:
+        return set(_own_rows(cursor, record))
     found = rows(cursor, "SELECT DISTINCT system FROM hub.contribution WHERE record = %s AND op = 's'", [record])
     return {system for (system,) in found}
 
@@ -191,7 +194,7 @@ def try_again(cursor: Cursor, let_go: Collection[str]) -> set[int]:
 
 def _may_join(cursor: Cursor, entity: str, values: Mapping[str, Any], record: int, holder: int) -> bool:
     locked = hub.lock(cursor, [record, holder])
-    return not _systems(cursor, record) & _systems(cursor, holder) and agree(entity, values, locked[holder].body)
+    return not _systems(cursor, record) & _systems(cursor, holder, deleted=locked[holder].deleted) and agree(entity, values, locked[holder].body)
 
 
 def _give(cursor: Cursor, claim: str, key: Key, record: int, holder: int) -> set[int]:

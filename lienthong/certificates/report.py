@@ -22,7 +22,8 @@ WITH dossier AS (
   AND coalesce(body->>'received_at', body->>'submitted_at')::bigint < %(end)s
 ), party AS (
   SELECT system, record FROM hub.entitled JOIN dossier USING (record) WHERE state = 's'
-  UNION SELECT system, record FROM hub.contribution JOIN dossier USING (record) WHERE op = 's'
+  UNION SELECT c.system, record FROM hub.contribution c JOIN dossier USING (record) LEFT JOIN hub.entitled e USING (system, record)
+  WHERE c.op = 's' AND coalesce(e.state NOT IN ('w', 'd'), true)  -- a row that was withdrawn there is not expected any more
 )
 SELECT d.unit, p.system, count(*), count(*) FILTER (WHERE EXISTS (
   SELECT 1 FROM hub.proof f WHERE f.system = p.system AND f.entity = 'dossier' AND f.record = p.record AND f.local IS NOT NULL))

@@ -1,7 +1,7 @@
 """Every fault there is: importing this module registers them."""
 
-from tests.faults import data, kills, topics
+from tests.faults import both_sides, data, full, kills, refusals, topics
 from tests.faults.suite import FAULTS
 
-MODULES = (data, kills, topics)
+MODULES = (both_sides, data, full, kills, refusals, topics)
 __all__ = ["FAULTS", "MODULES"]

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from lienthong.embedded import Stack
+from lienthong.embedded.ports import free_port
 from tests.city import City, wait
 from tests.faults import city_files, load
 from tests.faults.oracle import SYSTEMS, Oracle, Verdict
@@ -61,7 +62,9 @@ class FaultCity(City):
 
     def begin(self) -> None:
         """Start every role and load every (still empty) system, so that deliveries begin."""
-        for role in ROLES:
+        self.metrics_ports["serve"] = free_port()
+        self.role_environment["serve"] = {"LIENTHONG_PORT": str(self.metrics_ports["serve"])}
+        for role in (*ROLES, "serve"):
             self.start_role(role)
         for system in SYSTEMS:
             done = self.cli("load", system)
@@ -189,6 +192,9 @@ class FaultCity(City):
         hub = "SELECT parked_at, system, entity, local_key, reason, message FROM hub.parked WHERE state = 'open' ORDER BY id"
         target = "SELECT at, entity, record, version, reason, field, message FROM lienthong.parked WHERE state = 'parked' ORDER BY id"
         lines = [f"hub: {row}" for row in self.hub(hub)]
+        named = sorted({int(number) for line in lines for number in re.findall(r"record (\d+)", line)})
+        said = "SELECT to_jsonb(c) - 'body' FROM hub.contribution c WHERE record = ANY(%s) ORDER BY record, system"
+        lines += [f"  {json.dumps(row, default=str)}" for (row,) in self.hub(said, [named])]
         for name in CLUSTERS:
             lines += [f"{name}: {row}" for row in self.sql(name, target)]
         return "\n".join(lines)

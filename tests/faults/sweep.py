@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 from kafka import KafkaConsumer, TopicPartition
 
+from tests.city import wait
 from tests.faults import load
 from tests.faults.oracle import SYSTEMS
 from tests.faults.stack import FaultCity
@@ -22,7 +23,7 @@ TEXTS = {
     ),
     "system": ("SELECT message FROM lienthong.parked", "SELECT entity || outcome FROM lienthong.counter"),
 }  # fmt: skip
-METRICS_PATH = "/metrics"
+METRICS_PATH, METRICS_SECONDS = "/metrics", 20.0
 
 
 def leaks(city: FaultCity) -> list[str]:
@@ -91,6 +92,16 @@ def _outside(key: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Iterato
 
 def _in_metrics(city: FaultCity) -> Iterator[str]:
     for role, port in city.metrics_ports.items():
-        with suppress(URLError, OSError), urlopen(f"http://127.0.0.1:{port}{METRICS_PATH}", timeout=5) as answer:
-            if seen(answer.read()):
-                yield f"metrics of {role}"
+        answer: list[bytes] = []
+        with suppress(AssertionError):
+            wait(lambda port=port, answer=answer: _asked(port, answer), METRICS_SECONDS)
+        if not answer:
+            yield f"no metrics to look through: {role} does not answer"
+        elif seen(answer[0]):
+            yield f"metrics of {role}"
+
+
+def _asked(port: int, answer: list[bytes]) -> bool:
+    with suppress(URLError, OSError), urlopen(f"http://127.0.0.1:{port}{METRICS_PATH}", timeout=5) as said:
+        answer.append(said.read())
+    return bool(answer)

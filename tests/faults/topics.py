@@ -10,7 +10,6 @@ from random import Random
 
 import psycopg2
 
-from lienthong.embedded.ports import free_port
 from tests.faults import log
 from tests.faults.data import submit
 from tests.faults.oracle import SYSTEMS
@@ -206,11 +205,9 @@ def foreign(city: FaultCity, run: Run) -> None:
 
 @fault(27, "schema registry down")
 def no_registry(city: FaultCity, run: Run) -> None:
-    city.role_environment["serve"] = {"LIENTHONG_PORT": str(free_port())}
-    city.start_role("serve")
-    time.sleep(4)
     with run.injection():
         city.kill_role("serve", restart=False)
         for role in ("merge-1", "route", "apply"):
             city.kill_role(role)
         time.sleep(4)
+    city.start_role("serve")

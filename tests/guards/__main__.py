@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from tests.guards.table import MUTATIONS
-from tests.guards.trial import Mutation, Tried, attempt, with_every_rule_on
+from tests.guards.trial import Mutation, Tried, attempt, copy_of_the_product, run_tests
 
 REPORT = Path("build/guards.json")
 SAYS_CHARACTERS = 160
@@ -24,24 +25,32 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="only the rules whose name holds this")
     given = parser.parse_args()
     chosen = [mutation for mutation in MUTATIONS if given.only in mutation.name]
-    red = {test: ended.says for test, ended in with_every_rule_on(chosen).items() if ended.how != "passed"}
-    for test, says in red.items():
-        say(f"RED WITH EVERY RULE ON  {test}: {says}")
-    if red:
-        return 1
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        tried = [told(one) for one in pool.map(attempt, chosen)]
+    with copy_of_the_product() as source:  # what was green is what is mutated, whatever is edited meanwhile
+        red = red_with_every_rule_on(source, chosen)
+        if red:
+            return 1
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            tried = [told(one) for one in pool.map(partial(attempt, source=source), chosen)]
     write(tried)
     missed = sum(not one.is_caught for one in tried)
     say(f"{len(tried)} rules switched off, {missed} not noticed; {REPORT}")
     return 1 if missed else 0
 
 
+def red_with_every_rule_on(source: Path, chosen: Sequence[Mutation]) -> int:
+    """How many of the same tests are not green on the product as it is."""
+    tests = sorted({test for mutation in chosen for test in mutation.caught_by})
+    red = {test: ended for test, ended in run_tests(source, tests).items() if ended.how != "passed"}
+    for test, ended in red.items():
+        say(f"{ended.how} with every rule on: {test}: {ended.says[:SAYS_CHARACTERS]}")
+    return len(red)
+
+
 def told(tried: Tried) -> Tried:
     """Print what became of a mutation."""
     say(f"{'caught' if tried.is_caught else 'NOT CAUGHT'}  {tried.mutation.name} ({tried.mutation.protocol}; {tried.seconds:.0f} s)")
     for test, ended in tried.ended.items():
-        say(f"    {'by' if ended.how == 'failed' else ended.how} {test.rpartition('::')[2]}: {ended.says[:SAYS_CHARACTERS]}")
+        say(f"    {'by' if ended.how == 'failed' else ended.how} {test.removeprefix('tests/integration/')}: {ended.says[:SAYS_CHARACTERS]}")
     return tried
 
 

@@ -86,13 +86,13 @@ def mutated(text: str, edit: Edit) -> str:
 
 
 @contextmanager
-def copy_of_the_product(mutation: Mutation | None = None) -> Iterator[Path]:
+def copy_of_the_product(mutation: Mutation | None = None, source: Path = ROOT) -> Iterator[Path]:
     """A folder with the product and its tests, mutated."""
     with tempfile.TemporaryDirectory(prefix="lienthong-guards-") as name:
         tree = Path(name)
         for part in TREES:
-            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
+            shutil.copytree(source / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(source / "pyproject.toml", tree)
         for edit in mutation.edits if mutation is not None else ():
             path = tree / edit.file
             path.write_text(mutated(path.read_text("utf-8"), edit), "utf-8")
@@ -141,15 +141,9 @@ def _first(found: ElementTree.Element | None) -> str:
     return " ".join((found.get("message") or "").split()) if found is not None else "skipped"
 
 
-def attempt(mutation: Mutation) -> Tried:
+def attempt(mutation: Mutation, source: Path = ROOT) -> Tried:
     """Switch the rule off and run the tests that must notice."""
     begun = time.monotonic()
-    with copy_of_the_product(mutation) as tree:
+    with copy_of_the_product(mutation, source) as tree:
         ended = run_tests(tree, mutation.caught_by)
     return Tried(mutation, ended, time.monotonic() - begun)
-
-
-def with_every_rule_on(mutations: Sequence[Mutation]) -> dict[str, Ended]:
-    """How the same tests end on the product as it is."""
-    with copy_of_the_product() as tree:
-        return run_tests(tree, sorted({test for mutation in mutations for test in mutation.caught_by}))

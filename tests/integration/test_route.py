@@ -255,6 +255,18 @@ def test_what_is_all_the_receivers_own_word_is_not_sent_back(city: City) -> None
     assert city.briefs() == []
 
 
+def test_what_has_become_all_the_receivers_own_word_is_told_once_with_its_key(city: City) -> None:
+    city.contribution("ward-a", 1, "LOCAL-KEY")
+    city.put(1)
+    assert city.briefs() == [("ward-a", "dossier", 1)]
+    own = {group: "ward-a" for group in schemas.groups("dossier")}
+    city.put(1, who=own)
+    (last,) = city.step()
+    assert (set(last.meta["held"]), last.meta["local_key"]) == (set(own), "LOCAL-KEY")
+    city.put(1, DOSSIER | {"note": "an edit of its own"}, who=own)
+    assert city.step() == []
+
+
 def test_only_listed_fields_leave_masked_where_the_contract_says_so(city: City) -> None:
     grant = {"fields": ["status", "applicant_phone"], "mask": {"applicant_phone": "last4"}}
     city.reconfigure({"ward-a": {"dossier": grant}})
@@ -380,6 +392,22 @@ def test_live_changes_overtake_a_backfill(city: City, monkeypatch: pytest.Monkey
     city.put(1, lane=1)
     city.put(2)
     assert [record for _, _, record in city.briefs()] == [2, 1]
+
+
+def test_a_change_that_commits_while_a_later_one_is_routed_is_not_lost(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    city.put(1)
+    city.step()
+    late, flush = connect(city.dsn, application_name="late"), city.topics.flush
+    late.cursor().execute("""UPDATE hub.record SET body = body || '{"note": "late"}'; INSERT INTO hub.changed (record) VALUES (1)""")
+    city.put(2)
+
+    def commit_meanwhile() -> dict[str, tuple[int, int]]:
+        late.commit()
+        return flush()
+
+    monkeypatch.setattr(city.topics, "flush", commit_meanwhile)
+    assert [(sent.record, sent.value["note"]) for sent in city.step()] == [(2, "a note"), (1, "late")]
+    late.close()
 
 
 # ------------------------------------------------------------------ leaving

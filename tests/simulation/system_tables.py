@@ -207,6 +207,26 @@ def _slot(_cursor: MemoryCursor, _: Any) -> Answer:
     return [(False,)]
 
 
+@statement("SELECT timeline, position, probe, fenced, failover, held FROM hub.source_mark WHERE system = %s")
+def _mark_known(_cursor: MemoryCursor, _: Any) -> Answer:
+    return []
+
+
+@statement("SELECT pg_is_in_recovery(), to_regclass('lienthong.probe') IS NOT NULL")
+def _standby(_cursor: MemoryCursor, _: Any) -> Answer:
+    return [(False, False)]
+
+
+@statement("SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int")
+def _mark_now(_cursor: MemoryCursor, _: Any) -> Answer:
+    return [(1, 1)]  # a source in memory never goes back in time
+
+
+@statement("INSERT INTO hub.source_mark AS m (system, timeline, position, probe)")
+def _save_mark(_cursor: MemoryCursor, _: Any) -> Answer:
+    return 1
+
+
 @statement("SELECT wal_status, two_phase FROM pg_replication_slots")
 def _slot_status(_cursor: MemoryCursor, _: Any) -> Answer:
     return [("reserved", False)]
@@ -379,10 +399,10 @@ def _known(cursor: MemoryCursor, arguments: Any) -> Answer:
     return out
 
 
-@statement("SELECT record, local_key FROM lienthong.applied WHERE entity = 'dossier' AND record = ANY(%s) AND state = 'applied'")
+@statement("SELECT record, CASE state WHEN 'applied' THEN local_key END FROM lienthong.applied WHERE entity = 'dossier' AND record = ANY(%s)")
 def _parents(cursor: MemoryCursor, arguments: Any) -> Answer:
     found = [(record, cursor["applied"].get(("dossier", record))) for record in arguments[0]]
-    return [(record, a["local_key"]) for record, a in found if a is not None and a["state"] == "applied"]
+    return [(record, a["local_key"] if a["state"] == "applied" else None) for record, a in found if a is not None]
 
 
 @statement("INSERT INTO lienthong.overwritten (entity, record, local_key, version, field, was, base, written)")

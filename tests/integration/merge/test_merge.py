@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from connectors.postgres import rows, transaction
+from connectors.postgres import Connection, rows, transaction
 from lienthong import frames, hub, hub_statements
 from lienthong.errors import FencedError, TransientError
 from tests.merge_kit import DOSSIER, FEE_X, X1, Hub, gone, message, refused, state
@@ -218,9 +218,14 @@ def test_a_merge_that_is_frozen_inside_its_transaction_loses_it(city: Hub) -> No
     with transaction(frozen) as cursor:
         assert rows(cursor, "SHOW idle_in_transaction_session_timeout") == [("1min",)]
         cursor.execute("SET idle_in_transaction_session_timeout = '50ms'")
-    with pytest.raises(TransientError), transaction(frozen) as cursor:
+    with pytest.raises(TransientError):
+        _freeze(frozen)
+    city.merge(state("portal", "1", 1, DOSSIER))
+    assert len(city.golden()) == 1
+
+
+def _freeze(frozen: Connection) -> None:
+    with transaction(frozen) as cursor:
         hub.enter(cursor, alone=True)
         time.sleep(0.5)
         hub.move_offsets(cursor, {(frames.TOPIC, 7): (None, 1)})
-    city.merge(state("portal", "1", 1, DOSSIER))
-    assert len(city.golden()) == 1

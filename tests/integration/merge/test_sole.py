@@ -47,10 +47,11 @@ def test_an_update_and_a_second_systems_first_word_in_one_batch_count_both(city:
 def test_a_second_system_that_joins_between_reading_and_update_is_not_overwritten(city: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     city.merge(state("portal", "1", 1, N1))
     other, update = Hub(city.dsn, 1), hub.update_sole
+    ((record,),) = city.sql("SELECT record FROM hub.record")
 
     def joined_before(*given: object) -> object:
         monkeypatch.setattr(hub, "update_sole", update)
-        other.merge(state("ward-a", "7", 1, N1 | {"status": 8}))
+        other.merge(state("ward-a", "7", 1, N1 | {"status": 8}, record=record))  # a row that we delivered, edited there
         return update(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hub, "update_sole", joined_before)
@@ -94,3 +95,14 @@ def test_a_dossier_filed_anew_under_its_code_is_one_record_in_any_order(city: Hu
     assert city.sql("SELECT count(*) FROM hub.record WHERE merged_into IS NULL") == [(1,)]
     assert city.parked("link") == []
     assert city.sql("SELECT count(*) FROM hub.identifier WHERE claim = 'dossier:N1'") == [(1,)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["gone first", "new row first"])
+def test_a_code_that_another_system_files_anew_is_one_record_though_our_copy_was_there(city: Hub, order: tuple[int, int]) -> None:
+    city.merge(state("ward-a", "6", 1, N1))
+    ((record,),) = city.sql("SELECT record FROM hub.record")
+    city.merge(state("portal", "259", 2, {}, record=record, delivered=True, edited=[]))
+    came = [gone("ward-a", "6", 3), state("portal", "300", 4, N1 | {"note": "filed anew"})]
+    city.each(*[came[n] for n in order])
+    assert [g["note"] for g in city.golden()] == ["filed anew"]
+    assert city.parked("link") == []

@@ -19,6 +19,7 @@ def _both(city: Hub) -> None:
 
 def test_a_delete_by_another_than_the_owner_is_a_correction_request(city: Hub) -> None:
     _both(city)
+    city.sql("DELETE FROM hub.changed RETURNING id")
     city.merge(gone("ward-a", "W", 2))
     assert len(city.golden()) == 1
     assert city.corrections() == [("ward-a", "record", None, None, "portal")]
