@@ -47,6 +47,12 @@ class Unreachable(TransientError):
     code = "LT-DB-001"
 
 
+class Contended(TransientError):
+    """Another transaction was in the way: a deadlock, a lock not got in time; it is tried again."""
+
+    code = "LT-DB-005"
+
+
 class LoginRefused(ConfigError):
     """The database answers, but does not let us in; correct the variable of its dsn, or its pg_hba.conf."""
 
@@ -93,6 +99,8 @@ def translated(error: psycopg2.Error) -> LienThongError:
     text = describe(error)
     if state[:2] in _DATA_CLASSES or state in _DATA_CODES:
         return DataRefused(state, _without_values(state, error), error.diag.constraint_name, error.diag.column_name)
+    if state[:2] == "40" or state == "55P03":
+        return Contended(text)
     if state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_CODES:
         return Unreachable(text)
     if not state and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):

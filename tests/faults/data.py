@@ -158,7 +158,6 @@ def loop(city: FaultCity, run: Run) -> Iterator[None]:
 def sweep(city: FaultCity, run: Run) -> None:
     provoke(city)
     run.row.injected += 1
-    run.parked_expected = 1  # what the ward's own rule refused, until a person has looked
     found = thorough(city)
     for place in found[:8]:
         run.check(False, f"personal data in {place}")
