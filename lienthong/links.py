@@ -200,10 +200,25 @@ def _may_join(cursor: Cursor, entity: str, values: Mapping[str, Any], record: in
 def _give(cursor: Cursor, claim: str, key: Key, record: int, holder: int) -> set[int]:
     cursor.execute("INSERT INTO hub.identifier VALUES (%s, %s) ON CONFLICT DO NOTHING", [claim, record])
     cursor.execute("UPDATE hub.contribution SET claim = %s WHERE (system, entity, local_key) = (%s, %s, %s)", [claim, *key])
+    _wait_no_more(cursor, key)
+    return set() if record == holder else merge_records(cursor, *sorted((record, holder)))
+
+
+def close_answered(cursor: Cursor) -> None:
+    """Close what waited and is answered by now: the claim was accepted with a later state, or the source record is gone."""
+    answered = rows(
+        cursor,
+        """SELECT DISTINCT w.system, w.entity, w.local_key FROM hub.waiting w JOIN hub.contribution c USING (system, entity, local_key)
+           WHERE c.claim IS NOT NULL OR c.op = 'd'""",
+    )
+    for key in answered:
+        _wait_no_more(cursor, key)
+
+
+def _wait_no_more(cursor: Cursor, key: Key) -> None:
     cursor.execute("DELETE FROM hub.waiting WHERE (system, entity, local_key) = (%s, %s, %s)", list(key))
     cursor.execute(
         """UPDATE hub.parked SET state = 'closed', closed_at = clock_timestamp()
            WHERE state = 'open' AND kind = 'link' AND (system, entity, local_key) = (%s, %s, %s)""",
         list(key),
     )
-    return set() if record == holder else merge_records(cursor, *sorted((record, holder)))

@@ -221,6 +221,7 @@ class Merger:
         batch.again |= golden.children_of(cursor, rerouted)
         golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
         golden.fold_again(cursor, self.authority, links.try_again(cursor, _let_go(batch.items)))
+        links.close_answered(cursor)
 
     def _contribute(self, cursor: Cursor, batch: Batch, by_record: Mapping[int, Sequence[Item]]) -> None:
         """Store what the items say, each only over something older."""

@@ -440,6 +440,12 @@ def _waiting(cursor: MemoryCursor, arguments: Any) -> Answer:
     return found
 
 
+@statement("SELECT DISTINCT w.system, w.entity, w.local_key FROM hub.waiting w JOIN hub.contribution c")
+def _answered(cursor: MemoryCursor, _arguments: Any) -> Answer:
+    keys = sorted({place[1:] for place in cursor["waiting"]})
+    return [key for key in keys if (row := cursor["contribution"].get(key)) is not None and (row[CLAIM] is not None or row[OP] == "d")]
+
+
 @statement("UPDATE hub.contribution SET claim = %s WHERE (system, entity, local_key) = (%s, %s, %s)")
 def _give_claim(cursor: MemoryCursor, arguments: Any) -> Answer:
     code, *key = arguments

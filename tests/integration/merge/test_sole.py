@@ -106,3 +106,17 @@ def test_a_code_that_another_system_files_anew_is_one_record_though_our_copy_was
     city.each(*[came[n] for n in order])
     assert [g["note"] for g in city.golden()] == ["filed anew"]
     assert city.parked("link") == []
+
+
+def test_a_code_that_waited_and_is_accepted_with_a_later_state_is_asked_no_more(city: Hub) -> None:
+    city.each(state("ward-a", "6", 1, N1), state("ward-a", "7", 1, N1))
+    assert [p["local_key"] for p in city.parked("link")] == ["7"]
+    city.merge(state("ward-a", "6", 2, DOSSIER | {"national_code": "N2"}), state("ward-a", "7", 2, N1 | {"note": "later"}))
+    assert city.parked("link") == []
+    assert city.sql("SELECT count(*) FROM hub.waiting") == [(0,)]
+
+
+def test_a_source_record_that_waited_and_is_gone_is_asked_no_more(city: Hub) -> None:
+    city.each(state("ward-a", "6", 1, N1), state("ward-a", "7", 1, N1), gone("ward-a", "7", 2))
+    assert city.parked("link") == []
+    assert [g["national_code"] for g in city.golden()] == ["N1"]
