@@ -300,6 +300,8 @@ class Target:
             write = Write(item.record, item.value["parent"], item.version, {}, frozenset(), frozenset(), frozenset(), key, None)
             now = documents.get(key) if key is not None else None
             if now is None:
+                if had is None or had.state == "applied":
+                    write.local_key = None  # it was taken away there, not by us: capture still has to tell
                 state = "deleted" if item.value["reason"] == "delete" else "withdrawn"
             elif item.value["reason"] == "delete":
                 state = "deleted"

@@ -443,6 +443,17 @@ def test_a_row_that_we_took_away_is_no_delete_of_the_wards(ward: Ward) -> None:
     assert [entry.op for entry in ward.captured("2")] == [DELETE]
 
 
+@pytest.mark.parametrize("reason", ["delete", "withdraw"])
+def test_a_row_that_was_gone_before_we_took_it_away_is_still_told(ward: Ward, reason: str) -> None:
+    ward.apply(state(7, 1))
+    ward.sql("DELETE FROM dia_chi")
+    ward.sql('DELETE FROM "Hồ sơ"')
+    ward.apply(removed(7, 2, reason))
+    assert [entry.op for entry in ward.captured("1")] == [DELETE]
+    ward.apply(state(7, 1))
+    assert ward.dossiers() == [], "the guard stays"
+
+
 # ------------------------------------------------------------------ withdrawals and deletes
 def test_a_withdrawal_takes_an_untouched_row_that_we_inserted_children_first(ward: Ward) -> None:
     ward.apply(state(7, 1), fee(8, 1, 7))
