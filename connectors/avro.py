@@ -7,9 +7,10 @@ Records of our own model take a compiled path (`connectors.avro_compiled`), ever
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from io import BytesIO
 from struct import Struct
 from typing import Any, cast
@@ -25,6 +26,7 @@ from connectors.avro_compiled import Decode, Encode, NotCompilableError, compile
 from connectors.errors import ConfigError, RecordError
 from schemas import Schema
 
+DIGEST = "lt_digest"
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 """No record is longer, so neither is any string or list in it: an item takes at least one byte."""
 
@@ -35,8 +37,13 @@ _DAMAGE = (EOFError, IndexError, KeyError, OverflowError, RecursionError, TypeEr
 _MISFIT = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 """What is raised on a value that is not of the schema; UnicodeEncodeError is a ValueError."""
 _NO_SCHEMA = (
-    fastavro.schema.SchemaParseException, fastavro.schema.UnknownType,
-    AttributeError, KeyError, TypeError, ValueError, RecursionError,
+    fastavro.schema.SchemaParseException,
+    fastavro.schema.UnknownType,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
 )
 """What it raises on JSON that is not a schema."""
 
@@ -194,7 +201,18 @@ def unframe(data: bytes) -> tuple[int, bytes]:
     magic, schema_id = _FRAME.unpack_from(data)
     if magic != _MAGIC:
         raise DamagedError(f"a framed record starts with byte 0, not {magic & 255}")
-    return schema_id, data[_FRAME.size:]
+    return schema_id, data[_FRAME.size :]
+
+
+def digest_of(framed: bytes) -> bytes:
+    """What the header `lt_digest` of a message holds: a changed byte is read by Avro as another value, silently (reliability.md §0.8)."""
+    return blake2b(framed, digest_size=8).digest()
+
+
+def check_digest(framed: bytes, headers: Iterable[tuple[str, bytes]]) -> None:
+    """Raises DamagedError where the message is not what its digest was made of."""
+    if any(name == DIGEST and digest != digest_of(framed) for name, digest in headers):
+        raise DamagedError("a message whose digest does not fit: it was changed or cut on its way")
 
 
 def canonical(schema: object) -> str:

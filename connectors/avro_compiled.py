@@ -116,8 +116,14 @@ class _Writer:
     """
 
     NAMES = {
-        "SHORT": _SHORT, "SHORT_SOME": _SHORT_SOME, "length": _length, "write_int": _int, "write_long": _long,
-        "write_boolean": _boolean, "read_long": read_long, "LISTS": LISTS,
+        "SHORT": _SHORT,
+        "SHORT_SOME": _SHORT_SOME,
+        "length": _length,
+        "write_int": _int,
+        "write_long": _long,
+        "write_boolean": _boolean,
+        "read_long": read_long,
+        "LISTS": LISTS,
     }
 
     def __init__(self) -> None:

@@ -221,7 +221,10 @@ def _escaped(text: str) -> str:
 
 
 _COPY: dict[type, Callable[[Any], str]] = {
-    str: _escaped, int: str, bytes: lambda value: "\\\\x" + value.hex(), bool: lambda value: "t" if value else "f",
+    str: _escaped,
+    int: str,
+    bytes: lambda value: "\\\\x" + value.hex(),
+    bool: lambda value: "t" if value else "f",
     type(None): lambda _: "\\N",
 }
 

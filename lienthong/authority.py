@@ -75,9 +75,7 @@ class Authority:
 
     def roles(self, routing: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """The systems responsible for processing and for receiving, from a dossier's `routing` group."""
-        processing = self._by_agency.get(routing.get("processing_agency_code") or "") or self._by_unit.get(
-            routing.get("processing_unit") or ""
-        )
+        processing = self._by_agency.get(routing.get("processing_agency_code") or "") or self._by_unit.get(routing.get("processing_unit") or "")
         receiving = self._by_agency.get(routing.get("receiving_agency_code") or "")
         return processing, receiving
 

@@ -121,7 +121,18 @@ def contribution_of(item: Item, *, whole: bool = False) -> tuple[Any, ...]:
     body = orjson.dumps(item.values).decode() if entry.op == STATE and not whole else None
     delivered = entry.delivered or (entry.op == DELETE and item.known is not None and item.known.delivered)
     return (
-        entry.system, entry.entity, entry.key, item.record, entry.epoch, entry.version, "s" if entry.op == STATE else "d", delivered,
-        entry.mask, body, item.claim, entry.parent, entry.at,
+        entry.system,
+        entry.entity,
+        entry.key,
+        item.record,
+        entry.epoch,
+        entry.version,
+        "s" if entry.op == STATE else "d",
+        delivered,
+        entry.mask,
+        body,
+        item.claim,
+        entry.parent,
+        entry.at,
         entry.seen if entry.seen is not None or item.known is None else item.known.seen,
     )

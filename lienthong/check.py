@@ -92,9 +92,7 @@ def _hub(dsn: str) -> Finding:
     problems = list(_server("hub", server))
     if not server.may_create:
         message = f"{server.user} may not create schemas there"
-        problems.append(
-            Problem(file="hub", path="", code="CHK-RIGHT", message=message, hint="GRANT CREATE ON DATABASE … TO it")
-        )
+        problems.append(Problem(file="hub", path="", code="CHK-RIGHT", message=message, hint="GRANT CREATE ON DATABASE … TO it"))
     return Finding(tuple(problems), server)
 
 
@@ -153,9 +151,7 @@ def _server(name: str, server: Server) -> Iterator[Problem]:
         return Problem(file=name, path="", code=code, message=message, hint=hint, severity=severity)
 
     if server.is_standby:
-        yield problem(
-            "CHK-STANDBY", "this is a standby: it shows changes late and cannot be written", "connect to the primary"
-        )
+        yield problem("CHK-STANDBY", "this is a standby: it shows changes late and cannot be written", "connect to the primary")
     if server.encoding == "SQL_ASCII":
         yield problem(
             "CHK-ENCODING", "the database is SQL_ASCII: it checks no text, records that are not UTF-8 will be parked",
@@ -180,9 +176,7 @@ def _log(against: Against, server: Server) -> Iterator[Problem]:
         yield against.problem("capture", "CHK-RIGHT", f"{server.user} may not read the log", hint)
     for slot in server.two_phase_slots:
         hint = f"SELECT pg_drop_replication_slot('{slot}'); it is made again without two_phase"
-        yield against.problem(
-            "capture", "CHK-SLOT", f"slot {slot} has two_phase on: rows would come before their commit", hint
-        )
+        yield against.problem("capture", "CHK-SLOT", f"slot {slot} has two_phase on: rows would come before their commit", hint)
     for slot in server.lost_slots:
         hint = f"SELECT pg_drop_replication_slot('{slot}'); then lienthong load {against.system}"
         yield against.problem("capture", "CHK-SLOT", f"slot {slot} was invalidated: changes were missed", hint)
@@ -238,14 +232,10 @@ def _triggers(against: Against, live: Catalogue, run: str) -> Iterator[Problem]:
         for trigger in (TRIGGER, TRUNCATE_TRIGGER):
             given, enabled = table.triggers.get(trigger, ((), ""))
             if not enabled:
-                yield against.problem(
-                    name, "CHK-TRIGGER", f"the trigger {trigger} is missing: changes would go unseen", run
-                )
+                yield against.problem(name, "CHK-TRIGGER", f"the trigger {trigger} is missing: changes would go unseen", run)
             elif enabled == "D":
                 hint = f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {trigger};"
-                yield against.problem(
-                    name, "CHK-TRIGGER", f"the trigger {trigger} is switched off: changes go unseen", hint
-                )
+                yield against.problem(name, "CHK-TRIGGER", f"the trigger {trigger} is switched off: changes go unseen", hint)
             elif given != arguments:
                 yield against.problem(name, "CHK-TRIGGER", f"the trigger {trigger} is of an older profile", run)
 

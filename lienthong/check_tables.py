@@ -46,9 +46,7 @@ class Against:
     profile: Profile
     live: Catalogue
 
-    def problem(
-        self, path: str, code: str, message: str, hint: str = "", severity: Literal["error", "warning"] = "error"
-    ) -> Problem:
+    def problem(self, path: str, code: str, message: str, hint: str = "", severity: Literal["error", "warning"] = "error") -> Problem:
         """A problem of this system."""
         return Problem(file=self.system, path=path, code=code, message=message, hint=hint, severity=severity)
 
@@ -102,9 +100,7 @@ def _rights(against: Against, name: str, table: Table, *, writes: bool) -> Itera
         missing.insert(0, "SELECT")
     if missing:
         grant = f"GRANT {', '.join(missing)} ON {quoted(name)} TO {against.live.server.user};"
-        yield against.problem(
-            name, "CHK-RIGHT", f"we lack the right to {listed(missing)}", f"its owner {table.owner} runs: {grant}"
-        )
+        yield against.problem(name, "CHK-RIGHT", f"we lack the right to {listed(missing)}", f"its owner {table.owner} runs: {grant}")
 
 
 def _identity(against: Against, name: str, table: Table) -> Iterator[Problem]:
@@ -145,9 +141,7 @@ def _root_columns(against: Against, entity: str, mapping: EntityMap, root: Table
         yield from _missing(against, f"{entity}.{place}", mapping.table, root, columns)
     if set(mapping.key) <= set(root.columns) and not any(found <= set(mapping.key) for found in root.unique):
         message = f"nothing makes {listed(mapping.key)} unique in {mapping.table}"
-        yield against.problem(
-            f"{entity}.key", "CHK-KEY", message, "name the columns of its primary key or of a unique index"
-        )
+        yield against.problem(f"{entity}.key", "CHK-KEY", message, "name the columns of its primary key or of a unique index")
     array = root.columns.get(mapping.each.column) if mapping.each else None
     if array is not None and array.base not in JSON | TEXT:
         message = f"{mapping.each.column if mapping.each else ''} is {array.declared}, not JSON"
@@ -180,19 +174,13 @@ def _type(against: Against, path: str, field: tuple[str, str], spec: FieldMap, c
     base = "text" if column.kind == "e" else column.base
     if spec.path:
         if base not in JSON | TEXT:
-            yield against.problem(
-                path, "CHK-TYPE", f"`path` needs a JSON column, {spec.column} is {column.declared}", "delete `path`"
-            )
+            yield against.problem(path, "CHK-TYPE", f"`path` needs a JSON column, {spec.column} is {column.declared}", "delete `path`")
     elif spec.values is not None:
         return
     elif base in UNREADABLE or (reader in READABLE and base not in READABLE[reader]):
-        fitting = [
-            name for name, bases in READABLE.items() if base in bases and _gives(name, schemas.field(*field).type)
-        ]
+        fitting = [name for name, bases in READABLE.items() if base in bases and _gives(name, schemas.field(*field).type)]
         hint = f"readers for it: {listed(fitting)}" if fitting else "map its words with `values`, or another column"
-        yield against.problem(
-            path, "CHK-TYPE", f"the reader {reader} cannot read {spec.column} ({column.declared})", hint
-        )
+        yield against.problem(path, "CHK-TYPE", f"the reader {reader} cannot read {spec.column} ({column.declared})", hint)
     elif reader in LOSES_ZEROS and base not in TEXT:
         message = f"{spec.column} is {column.declared}: codes that start with 0 have lost it there"
         yield against.problem(path, "CHK-TYPE", message, "read a text column if there is one", "warning")
@@ -212,9 +200,7 @@ def _labels(against: Against, path: str, spec: FieldMap, column: Column, *, writ
     unmapped = [label for label in column.labels if label not in words]
     if unmapped:
         hint = f"add them to `values`: {{{listed([f'{label}: …' for label in unmapped])}}}"
-        yield against.problem(
-            path, "CHK-ENUM", f"{column.declared} has words that are not mapped: {listed(unmapped)}", hint, "warning"
-        )
+        yield against.problem(path, "CHK-ENUM", f"{column.declared} has words that are not mapped: {listed(unmapped)}", hint, "warning")
     for word in words:
         if word not in column.labels:
             hint = did_you_mean(word, column.labels) or f"it has: {listed(column.labels)}"
@@ -258,11 +244,7 @@ def _written(mapping: EntityMap, prefix: str) -> set[str]:
 
 def _needs(against: Against, place: tuple[str, str], table: Table, filled: set[str]) -> Iterator[Problem]:
     path, name = place
-    empty = [
-        column
-        for column, live in table.columns.items()
-        if live.not_null and not live.has_default and column not in filled
-    ]
+    empty = [column for column, live in table.columns.items() if live.not_null and not live.has_default and column not in filled]
     if empty:
         example = ", ".join(f"{column}: …" for column in empty[:5])
         message = f"{name} needs a value in {listed(empty)}, which a new row of ours would not have"
@@ -277,6 +259,4 @@ def _needs(against: Against, place: tuple[str, str], table: Table, filled: set[s
 def captured_columns(profile: Profile) -> dict[str, frozenset[str]]:
     """Per table, every column that capture must be told."""
     images = image_columns(profile)
-    return {
-        table: frozenset({*columns, *images.get(table, ())}) for table, columns in notification_columns(profile).items()
-    }
+    return {table: frozenset({*columns, *images.get(table, ())}) for table, columns in notification_columns(profile).items()}

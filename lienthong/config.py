@@ -40,9 +40,7 @@ KINDS: dict[str, type[BaseModel]] = {
 """The kinds of files, for `lienthong config schema`."""
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
-LITERAL_PASSWORD = re.compile(
-    r"(?:(?:^|[\s?&])password\s*=\s*(?!\$\{)[^\s&]|://[^/@:\s]*:(?!\$\{)[^/@\s]+@)", re.IGNORECASE
-)
+LITERAL_PASSWORD = re.compile(r"(?:(?:^|[\s?&])password\s*=\s*(?!\$\{)[^\s&]|://[^/@:\s]*:(?!\$\{)[^/@\s]+@)", re.IGNORECASE)
 
 WORDING = (("Input should be", "must be"), ("Tuple", "List"), ("valid dictionary", "mapping of keys to values"))
 """Pydantic's words and ours."""
@@ -52,17 +50,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = None) -> Settings:
     """Everything configured in a folder, checked as one; raises ConfigProblems with all problems of all files."""
-    files = {
-        name: read_document(folder / f"{name}.yaml", f"{name}.yaml") for name in ("systems", "authority", "contracts")
-    }
+    files = {name: read_document(folder / f"{name}.yaml", f"{name}.yaml") for name in ("systems", "authority", "contracts")}
     profiles = {name: _read_profile(folder, name) for name in _profiles_named(files["systems"])}
     problems = _expand_secrets(files["systems"], env, folder)
     problems += _quoted_codes(files["systems"], files["contracts"])
     everything = [*files.values(), *(document for document in profiles.values() if document is not None)]
     parsed = {name: _validate(KINDS[name], files[name], problems) for name in files}
-    parsed_profiles = {
-        name: _validate(Profile, document, problems) for name, document in profiles.items() if document is not None
-    }
+    parsed_profiles = {name: _validate(Profile, document, problems) for name, document in profiles.items() if document is not None}
     config = config_rules.Config(
         systems_file=files["systems"],
         authority_file=files["authority"],
@@ -70,9 +64,7 @@ def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = 
         profile_files=profiles,
         known_profiles=profile_names(folder),
         systems=_salvage(System, files["systems"].at(("systems",))),
-        profiles={
-            name: _salvage(EntityMap, document.at(("entities",))) for name, document in profiles.items() if document
-        },
+        profiles={name: _salvage(EntityMap, document.at(("entities",))) for name, document in profiles.items() if document},
         authority=_salvage_authority(files["authority"]),
         contracts=_salvage(Contract, files["contracts"].at(("contracts",))),
         today=today or date.today(),  # noqa: DTZ011 - the calendar day where the service runs
@@ -112,9 +104,7 @@ def profile_names(folder: Path) -> tuple[str, ...]:
 def _profiles_named(systems: Document) -> tuple[str, ...]:
     parties = systems.at(("systems",))
     named = [child(party, "profile") for party in parties.values()] if isinstance(parties, dict) else []
-    return tuple(
-        dict.fromkeys(name for name in named if isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9-]*", name))
-    )
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9-]*", name)))
 
 
 def _read_profile(folder: Path, name: str) -> Document | None:
@@ -147,9 +137,7 @@ def _expand_secrets(systems: Document, env: Mapping[str, str], folder: Path) -> 
     return problems
 
 
-def _expand(
-    document: Document, path: Path_, raw: str, sources: tuple[Mapping[str, str], Path], problems: list[Problem]
-) -> str:
+def _expand(document: Document, path: Path_, raw: str, sources: tuple[Mapping[str, str], Path], problems: list[Problem]) -> str:
     env, folder = sources
     if raw.startswith("file:"):
         secret = folder / raw.removeprefix("file:")
@@ -158,11 +146,7 @@ def _expand(
         except (OSError, UnicodeDecodeError):
             text = ""
         if not text:
-            problems.append(
-                document.problem(
-                    path, "CFG-ENV", f"the file {secret} cannot be read or is empty", "mount it, or write ${NAME}"
-                )
-            )
+            problems.append(document.problem(path, "CFG-ENV", f"the file {secret} cannot be read or is empty", "mount it, or write ${NAME}"))
         return text or raw
 
     def value(match: re.Match[str]) -> str:
@@ -197,11 +181,7 @@ def _quoted_codes(systems: Document, contracts: Document) -> list[Problem]:
     for document, path in places:
         value = document.at(path)
         items = [(*path, index) for index in range(len(value))] if isinstance(value, list) else [path]
-        problems += [
-            _unquoted(document, item)
-            for item in items
-            if item in document.unquoted and document.at(item) not in (None, "own")
-        ]
+        problems += [_unquoted(document, item) for item in items if item in document.unquoted and document.at(item) not in (None, "own")]
     return problems
 
 
@@ -343,10 +323,7 @@ def _without(raw: object, paths: list[tuple[int | str, ...]]) -> object:
             if (key,) not in paths
         }
     if isinstance(raw, list):
-        return [
-            _without(value, [path[1:] for path in paths if len(path) > 1 and path[0] == index])
-            for index, value in enumerate(raw)
-        ]
+        return [_without(value, [path[1:] for path in paths if len(path) > 1 and path[0] == index]) for index, value in enumerate(raw)]
     return raw
 
 

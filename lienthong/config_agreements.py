@@ -61,9 +61,7 @@ def _authority(config: Config) -> Iterator[Problem]:
     for entity, groups in config.authority.items():
         path: Path_ = ("authority", entity)
         if entity not in schemas.ENTITIES:
-            yield document.problem(
-                path, "CFG-ENTITY", f"there is no entity {entity}", did_you_mean(entity, schemas.ENTITIES)
-            )
+            yield document.problem(path, "CFG-ENTITY", f"there is no entity {entity}", did_you_mean(entity, schemas.ENTITIES))
             continue
         known = groups_of(entity)
         for group, rules in groups.items():
@@ -150,9 +148,7 @@ def _grants(config: Config, path: Path_, contract: Contract) -> Iterator[Problem
     for entity, grant in contract.entities.items():
         here = (*path, "entities", entity)
         if entity not in schemas.ENTITIES:
-            yield document.problem(
-                here, "CFG-ENTITY", f"there is no entity {entity}", did_you_mean(entity, schemas.ENTITIES)
-            )
+            yield document.problem(here, "CFG-ENTITY", f"there is no entity {entity}", did_you_mean(entity, schemas.ENTITIES))
             continue
         yield from _granted_fields(config, here, entity, grant)
         yield from _masks(config, here, entity, grant)
@@ -164,9 +160,7 @@ def _granted_fields(config: Config, path: Path_, entity: str, grant: Grant) -> I
     for index, name in enumerate(grant.fields if grant.fields != "all" else ()):
         if name not in names:
             hint = did_you_mean(name, names) or f"{entity} has: {listed(names)}"
-            yield config.contracts_file.problem(
-                (*path, "fields", index), "CFG-FIELD", f"{entity} has no field {name}", hint
-            )
+            yield config.contracts_file.problem((*path, "fields", index), "CFG-FIELD", f"{entity} has no field {name}", hint)
 
 
 def _masks(config: Config, path: Path_, entity: str, grant: Grant) -> Iterator[Problem]:
@@ -214,10 +208,6 @@ def _scope(config: Config, path: Path_, scope: Scope, system: str) -> Iterator[P
 
 def _own(config: Config, path: Path_, key: str, party: System | None) -> Iterator[Problem]:
     if key == "procedures":
-        yield config.contracts_file.problem(
-            path, "CFG-OWN", "no procedure is a system's own", "list the codes in quotes"
-        )
+        yield config.contracts_file.problem(path, "CFG-OWN", "no procedure is a system's own", "list the codes in quotes")
     elif party is not None and not getattr(party, key):
-        yield config.contracts_file.problem(
-            path, "CFG-OWN", f"the system has no {key} of its own", f"add {key}: […] to it in systems.yaml"
-        )
+        yield config.contracts_file.problem(path, "CFG-OWN", f"the system has no {key} of its own", f"add {key}: […] to it in systems.yaml")

@@ -42,9 +42,7 @@ class Document:
     def problem(self, path: Path_, code: str, message: str, hint: str = "") -> Problem:
         """A problem at a path of this file."""
         line, column = self.place(path)
-        return Problem(
-            file=self.file, line=line, column=column, path=dotted(path), code=code, message=message, hint=hint
-        )
+        return Problem(file=self.file, line=line, column=column, path=dotted(path), code=code, message=message, hint=hint)
 
     def at(self, path: Path_) -> object:
         """The value at a path, or None."""
@@ -157,9 +155,7 @@ class _Builder:
 
     def _note(self, node: Node, path: str, *words: str) -> None:
         (line, column), (code, message, hint) = _mark(node), words
-        self.document.problems.append(
-            Problem(file=self.document.file, line=line, column=column, path=path, code=code, message=message, hint=hint)
-        )
+        self.document.problems.append(Problem(file=self.document.file, line=line, column=column, path=path, code=code, message=message, hint=hint))
 
     def _scalar(self, node: Node, path: Path_) -> object:
         if isinstance(node, ScalarNode) and node.style is None:

@@ -74,9 +74,7 @@ def _fields(document: Document, entity: str, mapping: EntityMap) -> Iterator[Pro
             yield document.problem(path, "CFG-FIELD", f"{entity} has no field {name}", hint)
         elif is_derived(name, names):
             code = name.removesuffix("_rule").removesuffix("_unit") + "_unit_code"
-            yield document.problem(
-                path, "CFG-DERIVED", f"{name} is worked out from {code}", f"map {code} and delete this line"
-            )
+            yield document.problem(path, "CFG-DERIVED", f"{name} is worked out from {code}", f"map {code} and delete this line")
         else:
             yield from _one_field(document, path, entity, name, spec)
 
@@ -125,15 +123,11 @@ def _spelling(document: Document, entities: dict[str, EntityMap]) -> Iterator[Pr
         places += [(("entities", entity, "parts", name, "table"), part.table) for name, part in mapping.parts.items()]
         for path, table in places:
             if table.count('"') % 2:
-                yield document.problem(
-                    path, "CFG-TABLE", "a quote is not closed", "write '\"name\"' or 'schema.\"name\"'"
-                )
+                yield document.problem(path, "CFG-TABLE", "a quote is not closed", "write '\"name\"' or 'schema.\"name\"'")
                 continue
             spelled = first.setdefault(table_parts(table), table)
             if spelled != table:
-                yield document.problem(
-                    path, "CFG-TABLE", f"the same table is written {spelled} elsewhere", "write it one way"
-                )
+                yield document.problem(path, "CFG-TABLE", f"the same table is written {spelled} elsewhere", "write it one way")
 
 
 def _zone(document: Document, path: Path_, name: object) -> Iterator[Problem]:
@@ -149,9 +143,7 @@ def _word(document: Document, path: Path_, field: tuple[str, str], word: str | i
     kind = field_type(*field)
     allowed = WORDS.get(kind, (str, int, bool))
     if type(word) not in allowed:
-        names = " or ".join(
-            {"str": "text", "int": "a whole number", "bool": "true or false"}[one.__name__] for one in allowed
-        )
+        names = " or ".join({"str": "text", "int": "a whole number", "bool": "true or false"}[one.__name__] for one in allowed)
         yield document.problem(path, "CFG-WORD", f"{field[1]} holds {names}, not {word!r}")
         return
     low, high = RANGES.get(field, (None, None))
@@ -163,24 +155,18 @@ def _word(document: Document, path: Path_, field: tuple[str, str], word: str | i
 def _parts(document: Document, entity: str, mapping: EntityMap) -> Iterator[Problem]:
     if mapping.each is not None:
         if mapping.parts:
-            yield document.problem(
-                ("entities", entity, "parts"), "CFG-PART", "elements of a JSON array have no parts", "delete `parts`"
-            )
+            yield document.problem(("entities", entity, "parts"), "CFG-PART", "elements of a JSON array have no parts", "delete `parts`")
         return
     used = set()
     for name, spec in mapping.fields.items():
         part, dot, _ = (spec.column or "").partition(".")
         used.add(part if dot else "")
         if dot and part not in mapping.parts:
-            hint = (
-                did_you_mean(part, mapping.parts) or "name it under `parts`, or write the bare column of the root table"
-            )
+            hint = did_you_mean(part, mapping.parts) or "name it under `parts`, or write the bare column of the root table"
             yield document.problem(_field_path(document, entity, name), "CFG-PART", f"there is no part {part}", hint)
     for part in mapping.parts:
         if part not in used:
-            yield document.problem(
-                ("entities", entity, "parts", part), "CFG-PART", "no field uses this part", "delete it"
-            )
+            yield document.problem(("entities", entity, "parts", part), "CFG-PART", "no field uses this part", "delete it")
 
 
 def _required(document: Document, entity: str, mapping: EntityMap) -> Iterator[Problem]:

@@ -75,9 +75,7 @@ def _profile_choices(config: Config) -> Iterator[Problem]:
 def _own_name(document: Document, name: str) -> Iterator[Problem]:
     inside = document.at(("profile",))
     if isinstance(inside, str) and inside != name:
-        yield document.problem(
-            ("profile",), "CFG-PROFILE", f"the file is named {name}.yaml but says {inside}", f"write profile: {name}"
-        )
+        yield document.problem(("profile",), "CFG-PROFILE", f"the file is named {name}.yaml but says {inside}", f"write profile: {name}")
 
 
 def _units(config: Config) -> Iterator[Problem]:
@@ -91,6 +89,4 @@ def _units(config: Config) -> Iterator[Problem]:
                 continue
             other = claimed.setdefault(code, name)
             if other != name:
-                yield config.systems_file.problem(
-                    path, "CFG-UNIT", f"unit {code} already belongs to {other}", "one ward system per unit"
-                )
+                yield config.systems_file.problem(path, "CFG-UNIT", f"unit {code} already belongs to {other}", "one ward system per unit")

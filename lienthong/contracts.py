@@ -81,6 +81,4 @@ def _compile(contract: Contract, system: System, entity: str, grant: Grant) -> T
     else:
         fields = tuple(f.name for f in every if f.name in grant.fields)
     withheld = tuple(f.name for f in every if f.name not in fields)
-    return Terms(
-        contract.system, entity, fields, withheld, grant.mask, grant.where, frozenset(system.units), frozenset(system.agencies)
-    )
+    return Terms(contract.system, entity, fields, withheld, grant.mask, grant.where, frozenset(system.units), frozenset(system.agencies))

@@ -107,9 +107,7 @@ def _triggers(profile: Profile) -> list[str]:
 def _no_triggers(profile: Profile) -> list[str]:
     """Triggers of an earlier capture form would fill a list that nobody reads."""
     return [
-        f"DROP TRIGGER IF EXISTS {trigger} ON {quoted(table)};"
-        for table in trigger_arguments(profile)
-        for trigger in (TRIGGER, TRUNCATE_TRIGGER)
+        f"DROP TRIGGER IF EXISTS {trigger} ON {quoted(table)};" for table in trigger_arguments(profile) for trigger in (TRIGGER, TRUNCATE_TRIGGER)
     ]
 
 

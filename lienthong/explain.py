@@ -56,13 +56,22 @@ def _one(cursor: Cursor, authority: Authority, record: int, *, show: bool) -> di
         owner = folded.who.get(field.group)
         speaker = next((s for s in said if s.system == owner and field.name in s.values), None) or next(s for s in said if field.name in s.values)
         fields.append(
-            {"field": field.name, "value": _shown(field, folded.values[field.name], show=show), "system": speaker.system,
-             "since": from_micros(speaker.version * 1000).isoformat(timespec="seconds"), "basis": authority.rule(entity, field.group, on).basis}
+            {
+                "field": field.name,
+                "value": _shown(field, folded.values[field.name], show=show),
+                "system": speaker.system,
+                "since": from_micros(speaker.version * 1000).isoformat(timespec="seconds"),
+                "basis": authority.rule(entity, field.group, on).basis,
+            }
         )
     sent = rows(cursor, "SELECT system, state::text, version FROM hub.entitled WHERE record = %s ORDER BY 1", [record])
     return {
-        "record": record, "entity": entity, "deleted": deleted, "owner_of_existence": folded.who.get(RECORD),
-        "systems": sorted(s.system for s in said), "fields": fields,
+        "record": record,
+        "entity": entity,
+        "deleted": deleted,
+        "owner_of_existence": folded.who.get(RECORD),
+        "systems": sorted(s.system for s in said),
+        "fields": fields,
         "sent": [{"system": s, "state": _STATES[state], "version": version} for s, state, version in sent],
     }
 

@@ -135,7 +135,15 @@ def partition_of(system: str, root_key: str, partitions: int) -> int:
 
 
 def pack_entry(  # noqa: PLR0913 - the fields of the format
-    op: int, key: str, *, parent: str | None, record: int | None, delivered: bool, edited: int | None, nulls: int, body: bytes,
+    op: int,
+    key: str,
+    *,
+    parent: str | None,
+    record: int | None,
+    delivered: bool,
+    edited: int | None,
+    nulls: int,
+    body: bytes,
     seen: int | None = None,
 ) -> bytes:
     """One contribution as bytes."""
@@ -143,8 +151,14 @@ def pack_entry(  # noqa: PLR0913 - the fields of the format
     p = parent.encode() if parent is not None else b""
     flags = (DELIVERED if delivered else 0) | (2 if parent is not None else 0)
     head = _ENTRY.pack(
-        op, flags, UNKNOWN if record is None else record, UNKNOWN if edited is None else edited, UNKNOWN if seen is None else seen,
-        nulls, len(k), len(p),
+        op,
+        flags,
+        UNKNOWN if record is None else record,
+        UNKNOWN if edited is None else edited,
+        UNKNOWN if seen is None else seen,
+        nulls,
+        len(k),
+        len(p),
     )
     return b"".join((head, k, p, body))
 
@@ -243,10 +257,20 @@ def unpack_entries(header: Header, packed: Iterable[bytes]) -> Iterator[Entry]:
         op, flags, record, edited, seen, nulls, key_length, parent_length = _ENTRY.unpack_from(data)
         end = size + key_length
         yield Entry(
-            header.system, header.entity, data[size:end].decode(), op, header.epoch, header.version,
-            header.mask if op == STATE else 0, nulls, data[end + parent_length :],
+            header.system,
+            header.entity,
+            data[size:end].decode(),
+            op,
+            header.epoch,
+            header.version,
+            header.mask if op == STATE else 0,
+            nulls,
+            data[end + parent_length :],
             data[end : end + parent_length].decode() if flags & 2 else None,
-            None if record == UNKNOWN else record, bool(flags & DELIVERED), None if edited == UNKNOWN else edited, header.at,
+            None if record == UNKNOWN else record,
+            bool(flags & DELIVERED),
+            None if edited == UNKNOWN else edited,
+            header.at,
             None if seen == UNKNOWN else seen,
         )
 

@@ -83,7 +83,8 @@ def follow_authority(connection: Connection, settings: Settings) -> int:
     """When the authority table or the responsibilities changed since the last start, fold every record again (R5); returns how many."""
     parts = {
         f"{entity}.{group}": [rule.model_dump_json() for rule in rules]
-        for entity, groups in settings.authority.items() for group, rules in groups.items()
+        for entity, groups in settings.authority.items()
+        for group, rules in groups.items()
     }
     parts |= {name: [s.kind, *s.units, *s.agencies] for name, s in settings.systems.items()}
     digest = blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

@@ -28,3 +28,13 @@ def split_key(key: str, count: int) -> tuple[str, ...]:
             current = []
     parts.append("".join(current))
     return tuple(parts)
+
+
+def former_key(key: str | None, epoch: int) -> str:
+    """The local key under which the hub keeps what a source said under it in an earlier epoch, before another record got it."""
+    return f"{key} (epoch {epoch})"
+
+
+def is_former(key: str) -> bool:
+    """Whether it is such a key: its source has no row under it."""
+    return key.endswith(")") and " (epoch " in key

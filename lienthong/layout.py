@@ -200,11 +200,7 @@ class Layout:
         for name, part in self.mapping.parts.items():
             out.append(self._join(name, part))
         if self.mapping.each is not None:
-            out.append(
-                sql.SQL("CROSS JOIN LATERAL jsonb_array_elements(CASE WHEN jsonb_typeof({0}) = 'array' THEN {0} END) e").format(
-                    self._array()
-                )
-            )
+            out.append(sql.SQL("CROSS JOIN LATERAL jsonb_array_elements(CASE WHEN jsonb_typeof({0}) = 'array' THEN {0} END) e").format(self._array()))
         return sql.SQL(" ").join(out)
 
     def _array(self) -> sql.Composable:
@@ -215,9 +211,9 @@ class Layout:
     def _join(self, name: str, part: Part) -> sql.Composable:
         alias = sql.Identifier(f"p_{name}")
         inner = alias if part.pick is None else sql.Identifier("x")
-        conditions = [
-            sql.SQL("{}.{} = {}").format(inner, sql.Identifier(theirs), self.root(ours)) for theirs, ours in part.on.items()
-        ] + [sql.SQL("{}.{} = {}").format(inner, sql.Identifier(c), sql.Literal(v)) for c, v in part.where.items()]
+        conditions = [sql.SQL("{}.{} = {}").format(inner, sql.Identifier(theirs), self.root(ours)) for theirs, ours in part.on.items()] + [
+            sql.SQL("{}.{} = {}").format(inner, sql.Identifier(c), sql.Literal(v)) for c, v in part.where.items()
+        ]
         where = sql.SQL(" AND ").join(conditions)
         if part.pick is None:
             return sql.SQL("LEFT JOIN {} {} ON {}").format(identifier(part.table), alias, where)
@@ -278,9 +274,6 @@ class Layout:
 
     def current(self) -> sql.Composable:
         """The writable columns as one jsonb document by field name: what `base` is compared with and made of."""
-        pairs = [
-            sql.SQL("{}, to_jsonb({})").format(sql.Literal(name), self.ref(str(self.mapping.fields[name].column)))
-            for name in self.writable()
-        ]
+        pairs = [sql.SQL("{}, to_jsonb({})").format(sql.Literal(name), self.ref(str(self.mapping.fields[name].column))) for name in self.writable()]
         slices = [pairs[i : i + PAIRS_MAX] for i in range(0, len(pairs), PAIRS_MAX)] or [[]]
         return sql.SQL(" || ").join([sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(s)) for s in slices])

@@ -144,7 +144,7 @@ def follow(cursor: Cursor, record: int, by_record: dict[int, list[Item]], old: d
         item.record, item.fresh = target, False
         by_record[target].append(item)
     if target not in old:
-            old.update(hub.lock(cursor, [target]))
+        old.update(hub.lock(cursor, [target]))
 
 
 def _park(cursor: Cursor, item: Item, holder: int, batch: Batch, *, same_system: bool) -> None:
@@ -161,8 +161,17 @@ def _park(cursor: Cursor, item: Item, holder: int, batch: Batch, *, same_system:
            WHERE NOT EXISTS (SELECT 1 FROM hub.parked WHERE system = %s AND entity = %s AND local_key = %s AND kind = 'link'
                              AND (state = 'open' OR (state = 'apart' AND message = %s)))""",  # a person has kept these two apart
         [
-            entry.system, entry.entity, entry.key, "identifier", reason, words, entry.version,
-            entry.system, entry.entity, entry.key, words,
+            entry.system,
+            entry.entity,
+            entry.key,
+            "identifier",
+            reason,
+            words,
+            entry.version,
+            entry.system,
+            entry.entity,
+            entry.key,
+            words,
         ],
     )
     batch.counts[entry.at, entry.system, entry.entity, "link_parked"] += cursor.rowcount

@@ -90,8 +90,15 @@ class Loader:
             raise type(error)(f"{self.system} cannot be reached: {error}") from None
 
     def run(
-        self, *, entities: Sequence[str] = (), keys: Sequence[str] = (), low: str | None = None, high: str | None = None,
-        resume: bool = False, workers: int = 2, progress: Progress = lambda _entity, _done, _planned: None,
+        self,
+        *,
+        entities: Sequence[str] = (),
+        keys: Sequence[str] = (),
+        low: str | None = None,
+        high: str | None = None,
+        resume: bool = False,
+        workers: int = 2,
+        progress: Progress = lambda _entity, _done, _planned: None,
     ) -> Loaded:
         """Load everything, some entities, or single records by local key; parents before children."""
         begun = time.monotonic()
@@ -189,8 +196,10 @@ class Loader:
                 "SELECT {texts}, count FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS n, count(*) OVER () AS count FROM {table}) x "
                 "WHERE n %% {size} = 0 OR n = count ORDER BY n"
             ).format(
-                texts=sql.SQL(", ").join([sql.SQL("{}::text").format(k) for k in key]), key=sql.SQL(", ").join(key),
-                table=identifier(layout.mapping.table), size=sql.Literal(CHUNK_ROWS),
+                texts=sql.SQL(", ").join([sql.SQL("{}::text").format(k) for k in key]),
+                key=sql.SQL(", ").join(key),
+                table=identifier(layout.mapping.table),
+                size=sql.Literal(CHUNK_ROWS),
             )
             found = rows(cursor, statement, [])
         connection.close()
@@ -298,7 +307,13 @@ class Loader:
 
 
 def load_systems(
-    settings: Settings, systems: Sequence[str], *, at_once: int, new_epoch: bool, progress: Callable[[str, str, int, int], None], **what: Any,
+    settings: Settings,
+    systems: Sequence[str],
+    *,
+    at_once: int,
+    new_epoch: bool,
+    progress: Callable[[str, str, int, int], None],
+    **what: Any,
 ) -> tuple[list[Loaded], dict[str, LienThongError]]:
     """Load several systems, some at the same time; what could not be loaded is told beside the rest. `what` is as for `Loader.run`."""
     vault = Vault.from_environment()

@@ -13,7 +13,7 @@ import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import corrections, golden, hub, links, parked, probe, sole, steps
+from lienthong import corrections, golden, hub, links, parked, probe, reused, sole, steps
 from lienthong.authority import Authority, Golden, Said, fold
 from lienthong.batch import Batch, Item, Key, contribution_of, newest, read_messages
 from lienthong.errors import TransientError
@@ -52,6 +52,7 @@ class Merger:
             self._complete_sets(cursor, batch, latest, known)
             batch.items = self._items(latest, known, batch)
             self._own_words(cursor, batch.items)
+            reused.part(cursor, [item for item in batch.items if item.entry.parent is None], batch)
             whole = self._sole(batch)
             self._identify(cursor, batch, known)
             self._store(cursor, batch, whole)
@@ -84,9 +85,7 @@ class Merger:
             for (key,) in had:
                 full = (head.system, head.entity, key)
                 if key not in there and full not in latest:
-                    latest[full] = Entry(
-                        head.system, head.entity, key, DELETE, head.epoch, head.version, 0, 0, b"", root, None, False, None, head.at
-                    )
+                    latest[full] = Entry(head.system, head.entity, key, DELETE, head.epoch, head.version, 0, 0, b"", root, None, False, None, head.at)
                     batch.counts[head.at, head.system, head.entity, "captured"] += 1
             missing = [key for key in latest if key not in known]
             known.update(hub.existing(cursor, missing))
@@ -128,9 +127,14 @@ class Merger:
     def _is_sole(self, item: Item, known: Known) -> bool:
         entry = item.entry
         return (
-            known.whole and known.op == "s"
-            and entry.edited is None and entry.seen is None and entry.record in (None, known.record) and entry.parent == known.parent_key
-            and self._is_whole(item) and is_claim_of(known.claim, entry.entity, item.values, child=entry.parent is not None)
+            known.whole
+            and known.op == "s"
+            and entry.edited is None
+            and entry.seen is None
+            and entry.record in (None, known.record)
+            and entry.parent == known.parent_key
+            and self._is_whole(item)
+            and is_claim_of(known.claim, entry.entity, item.values, child=entry.parent is not None)
         )
 
     # ------------------------------------------------------------ identity
@@ -144,6 +148,7 @@ class Merger:
         for item in children:
             item.parent = self._parent(cursor, item, seen, known, promised)
         _follow_parents(cursor, children)
+        reused.part(cursor, children, batch)
         self._assign(cursor, children, batch, seen)
         hub.promise(cursor, [_promise(key, record) for key, record in promised.items()])
 
@@ -228,7 +233,8 @@ class Merger:
         known = [contribution_of(item) for item in batch.items if item.known is not None]
         fresh = [
             contribution_of(item, whole=item.fresh and len(by_record[item.record]) == 1 and self._is_whole(item))
-            for item in batch.items if item.known is None
+            for item in batch.items
+            if item.known is None
         ]
         stored = hub.put_contributions(cursor, known)
         hub.add_contributions(cursor, fresh)
@@ -277,7 +283,8 @@ class Merger:
     ) -> dict[int, dict[str, Any]]:
         """The routing of the dossiers whose children need it: several systems speak, or one that has a say by its role only."""
         wanted = {
-            parent for record, parent in parents.items()
+            parent
+            for record, parent in parents.items()
             if parent is not None and (record in others or len(by_record[record]) > 1 or not self._is_static(by_record[record][0]))
         }
         return dict.fromkeys(wanted, {}) | hub.routing_of(cursor, sorted(wanted))
@@ -355,7 +362,8 @@ def _write(cursor: Cursor, by_record: Mapping[int, Sequence[Item]], old: Mapping
 def _given_up(items: Iterable[Item]) -> list[tuple[str, int, str, str, str]]:
     """The claims that source records no longer make, as `hub.release` takes them."""
     return [
-        (item.known.claim, item.known.record, *item.key) for item in items
+        (item.known.claim, item.known.record, *item.key)
+        for item in items
         if item.known is not None and item.known.claim is not None and item.known.claim != item.claim
     ]
 
@@ -385,7 +393,8 @@ def _parent_of(items: Sequence[Item], before: Row | None) -> int | None:
 
 def _is_unchanged(before: Row | None, folded: Golden, sole: str | None, parent: int | None) -> bool:
     return (
-        before is not None and bool(before.version)
+        before is not None
+        and bool(before.version)
         and (before.body, before.deleted, before.parent) == (folded.values, folded.deleted, parent)
         and before.who == (None if sole else folded.who)
     )

@@ -33,7 +33,11 @@ class MergeLine:
         self._seen: dict[tuple[str, int], int] = {}
         self._beat_at = 0.0
         self.consumer = Consumer(
-            settings.kafka.bootstrap, [frames.TOPIC], group=GROUP, stored=self._stored, client_id=hub.worker_name("merge"),
+            settings.kafka.bootstrap,
+            [frames.TOPIC],
+            group=GROUP,
+            stored=self._stored,
+            client_id=hub.worker_name("merge"),
             batch_max=FRAMES_PER_BATCH,
         )
 

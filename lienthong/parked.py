@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
-from lienthong.batch import Batch
+from lienthong.batch import Batch, Key
 from lienthong.errors import ConfigError, FatalError, RecordError, TransientError
 from lienthong.frames import Entry, Header, Note, partition_of
 from lienthong.settings import Settings
@@ -45,8 +45,21 @@ def from_batch(cursor: Cursor, batch: Batch) -> None:
     for message, why in batch.damaged:
         text = f"a frame that cannot be opened: {why}; reload the system it came from, or replay the parked bytes"
         cursor.execute(
-            _PUT, ["?", "?", None, "damaged", None, "damaged", text, message.topic, message.partition, message.offset, None,
-                   Vault.from_environment().seal(message.value or b"")]
+            _PUT,
+            [
+                "?",
+                "?",
+                None,
+                "damaged",
+                None,
+                "damaged",
+                text,
+                message.topic,
+                message.partition,
+                message.offset,
+                None,
+                Vault.from_environment().seal(message.value or b""),
+            ],
         )
         batch.counts[message.timestamp_millis * 1000, "?", "?", "damaged"] += 1
 
@@ -104,9 +117,14 @@ def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
     )
     for entity, key, parent, version in found:
         if partition_of(system, parent if parent is not None else key, partitions) == note.content["partition"]:
-            text = "the restored source does not hold it any more; a person decides whether it was lost there or is really gone"
-            cursor.execute(_PUT, [system, entity, key, "ghost", None, "not_in_new_epoch", text, None, None, None, version, None])
-            batch.counts[note.header.at, system, entity, "quarantined"] += 1
+            ghost(cursor, batch, note.header.at, (system, entity, key), version)
+
+
+def ghost(cursor: Cursor, batch: Batch, at: int, key: Key, version: int, why: str = "") -> None:
+    """A person decides about what a restored source does not hold any more; `at` is when it was seen (µs), `why` how."""
+    text = f"{why}the restored source does not hold it any more; a person decides whether it was lost there or is really gone"
+    cursor.execute(_PUT, [*key, "ghost", None, "not_in_new_epoch", text, None, None, None, version, None])
+    batch.counts[at, *key[:2], "quarantined"] += 1
 
 
 def _keep_overwritten(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any]) -> None:

@@ -279,18 +279,27 @@ READERS: dict[str, Reader] = {
     "date_text": Reader("dd/MM/yyyy.", ("date",), _date_reader("%d/%m/%Y", "dd/MM/yyyy"), _write_date("%d/%m/%Y")),
     "partial_date": Reader(
         "A date of which perhaps only the year is known: yyyy, yyyyMMdd, dd/MM/yyyy, ISO; written as ISO.",
-        ("partial-date",), _partial_date, _partial_writer("-", year_last=False)),
+        ("partial-date",),
+        _partial_date,
+        _partial_writer("-", year_last=False),
+    ),
     "partial_date_compact": Reader(
-        "As partial_date; written as yyyyMMdd or yyyy.", ("partial-date",), _partial_date, _partial_writer("", year_last=False)),
+        "As partial_date; written as yyyyMMdd or yyyy.", ("partial-date",), _partial_date, _partial_writer("", year_last=False)
+    ),
     "partial_date_text": Reader(
-        "As partial_date; written as dd/MM/yyyy or yyyy.", ("partial-date",), _partial_date, _partial_writer("/", year_last=True)),
+        "As partial_date; written as dd/MM/yyyy or yyyy.", ("partial-date",), _partial_date, _partial_writer("/", year_last=True)
+    ),
     "money_text": Reader("An amount such as '1.200.000 đ'.", ("long", "int"), _money, _write_money),
-    "personal_number": Reader(
-        "12 digits (decree 137/2015 art. 13); known placeholders become null.", ("string",), _personal_number, _same),
+    "personal_number": Reader("12 digits (decree 137/2015 art. 13); known placeholders become null.", ("string",), _personal_number, _same),
     "unit_code": Reader("A code of the register of administrative units.", ("string",), _unit_code, _same),
 }
 
 DEFAULTS = {
-    "string": "text", "int": "integer", "long": "integer", "boolean": "boolean",
-    "instant": "instant", "date": "date", "partial-date": "partial_date",
+    "string": "text",
+    "int": "integer",
+    "long": "integer",
+    "boolean": "boolean",
+    "instant": "instant",
+    "date": "date",
+    "partial-date": "partial_date",
 }

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 import schemas
-from connectors.avro import frame, out_codec
+from connectors.avro import DIGEST, digest_of, frame, out_codec
 from connectors.kafka import Producer
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
 from lienthong import hub, probe
@@ -29,6 +29,7 @@ from lienthong.contracts import Terms, terms_of
 from lienthong.entitled import Golden, due, held_groups, read_golden
 from lienthong.errors import FencedError, TransientError
 from lienthong.in_doubt import Sent
+from lienthong.keys import is_former
 from lienthong.readers import from_micros
 from lienthong.settings import Settings
 from lienthong.too_large import TooLarge
@@ -191,7 +192,8 @@ class Router:
             [list(records)],
         )
         for record, system, key in found:
-            reading.keys.setdefault(record, {})[system] = key
+            if not is_former(key):  # its system has no row of it any more
+                reading.keys.setdefault(record, {})[system] = key
 
     def _flips(self, reading: Reading, dossier: Golden) -> bool:
         """Whether someone gains or loses this dossier now, and so its children."""
@@ -302,7 +304,8 @@ class Router:
         rest = [s for s in reading.sends if s[3] != "removed"]
         for record, entity, system, kind, body, _, _, at in [*reversed(removals), *rest]:
             self.producer.send(
-                topic_of(system), body, key=f"{entity}:{record}".encode(), partition=0, headers=_headers(kind, reading.number, at)
+                topic_of(system), body, key=f"{entity}:{record}".encode(), partition=0,
+                headers=[*_headers(kind, reading.number, at), (DIGEST, digest_of(body))],
             )
         return self.producer.flush()
 

@@ -137,7 +137,10 @@ def persist(name: str, work: Callable[[], None], stop: Stop) -> None:
                 logger.warning(
                     str(error),
                     extra={
-                        "action": f"{name}_waits", "code": error.code, "try": failures, "retry_seconds": wait,
+                        "action": f"{name}_waits",
+                        "code": error.code,
+                        "try": failures,
+                        "retry_seconds": wait,
                         "waiting_seconds": round(time.monotonic() - since),
                     },
                 )
@@ -157,9 +160,7 @@ def _serve(settings: Settings, port: int) -> None:
 class Processes:
     """All roles as child processes of this one, each restarted alone when it ends by itself."""
 
-    def __init__(
-        self, config: Path, roles: Sequence[str], *, port: int, systems: Sequence[str] = (), log_folder: Path | None = None
-    ) -> None:
+    def __init__(self, config: Path, roles: Sequence[str], *, port: int, systems: Sequence[str] = (), log_folder: Path | None = None) -> None:
         self._config, self._port, self._logs = config, port, log_folder
         self._systems = list(systems)
         self._running: dict[str, subprocess.Popen[bytes]] = {}

@@ -29,7 +29,8 @@ class Problem:
 
 
 def check_releases(
-    released: Iterable[Released] | None = None, working: dict[str, Schema] | None = None,
+    released: Iterable[Released] | None = None,
+    working: dict[str, Schema] | None = None,
 ) -> list[Problem]:
     """Compare the working copy with every released version, both directions; by default those of this installation."""
     versions = list(schemas.released() if released is None else released)
@@ -37,8 +38,13 @@ def check_releases(
     found = [problem for version in versions for problem in _check_version(version, today.get(version.name))]
     unreleased = sorted(today.keys() - {version.name for version in versions})
     return found + [
-        Problem(record=name, field="", reader="every consumer", writer=WORKING_COPY,
-                message="was never released: copy it to schemas/released/ and give it an id in index.json")
+        Problem(
+            record=name,
+            field="",
+            reader="every consumer",
+            writer=WORKING_COPY,
+            message="was never released: copy it to schemas/released/ and give it an id in index.json",
+        )
         for name in unreleased
     ]
 
@@ -46,11 +52,21 @@ def check_releases(
 def _check_version(version: Released, today: Schema | None) -> Iterator[Problem]:
     release = f"release {version.release}"
     if sha256(version.text.encode()).hexdigest() != version.sha256:
-        yield Problem(record=version.name, field="", reader=release, writer=release,
-                      message="the frozen file was changed; restore it, and make a new release instead")
+        yield Problem(
+            record=version.name,
+            field="",
+            reader=release,
+            writer=release,
+            message="the frozen file was changed; restore it, and make a new release instead",
+        )
     if today is None:
-        yield Problem(record=version.name, field="", reader=release, writer=WORKING_COPY,
-                      message="the record is gone; readers of this release wait for it for ever")
+        yield Problem(
+            record=version.name,
+            field="",
+            reader=release,
+            writer=WORKING_COPY,
+            message="the record is gone; readers of this release wait for it for ever",
+        )
         return
     sides = ((release, version.schema, WORKING_COPY, today), (WORKING_COPY, today, release, version.schema))
     for reader, reading, writer, writing in sides:
@@ -66,6 +82,9 @@ def _moved_fields(version: Released, release: str, today: Schema) -> Iterator[Pr
         now = places.get(field["name"])
         if now == place:
             continue
-        message = "the field is gone, the reader would take it for empty" if now is None else (
-            f"the field moved from place {place} to {now}; new fields go at the end")
+        message = (
+            "the field is gone, the reader would take it for empty"
+            if now is None
+            else (f"the field moved from place {place} to {now}; new fields go at the end")
+        )
         yield Problem(record=version.name, field=field["name"], reader=release, writer=WORKING_COPY, message=message)

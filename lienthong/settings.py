@@ -100,7 +100,8 @@ class EntityMap(Strict):
     key: Columns
     fields: dict[str, FieldSpec] = Field(min_length=1)
     identifiers: dict[Literal["national", "local", "linked"], str] = Field(
-        default_factory=dict, description="columns of the dossier's codes: sugar for national_code, local_code, linked_code")
+        default_factory=dict, description="columns of the dossier's codes: sugar for national_code, local_code, linked_code"
+    )
     parts: dict[str, Part] = {}
     where: dict[str, str | int | bool] = Field(default_factory=dict, description="only root rows with these column values")
     parent: Parent | None = None
@@ -167,7 +168,8 @@ class Parking(Strict):
     """What happens around records that cannot be processed."""
 
     later: dict[str, Literal["pass", "hold"]] = Field(
-        default_factory=dict, description="entity: whether later states of a record that is parked at a target pass it (default) or wait behind it")
+        default_factory=dict, description="entity: whether later states of a record that is parked at a target pass it (default) or wait behind it"
+    )
     stop: Stop = Stop()
 
     @field_validator("later")
@@ -265,5 +267,3 @@ class Settings(Strict):
     def contract_of(self, system: str) -> Contract | None:
         """The contract of a receiving system, if it has one."""
         return next((c for c in self.contracts.values() if c.system == system), None)
-
-

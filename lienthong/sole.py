@@ -32,6 +32,14 @@ def _row(item: Item) -> tuple[Any, ...]:
     entry, known = item.entry, item.known
     assert known is not None
     return (
-        known.place, entry.system, entry.entity, item.record, entry.epoch, entry.version, entry.delivered, entry.mask, entry.at,
+        known.place,
+        entry.system,
+        entry.entity,
+        item.record,
+        entry.epoch,
+        entry.version,
+        entry.delivered,
+        entry.mask,
+        entry.at,
         orjson.dumps(item.values).decode(),
     )

@@ -71,7 +71,12 @@ def _line(system: str, stage: str, line: tuple[Any, ...] | None, limit: int) -> 
     elif state == "running":
         state = "normal" if lag <= limit else "late" if lag <= 2 * limit else "broken"
     return {
-        "system": system, "stage": stage, "lag_seconds": round(lag, 3), "limit_seconds": limit, "state": state, "reason": reason,
+        "system": system,
+        "stage": stage,
+        "lag_seconds": round(lag, 3),
+        "limit_seconds": limit,
+        "state": state,
+        "reason": reason,
         "since": line[7].isoformat(),
     }
 
@@ -102,7 +107,8 @@ def parked_by_kind(settings: Settings) -> list[dict[str, Any]]:
     """How many records are parked per system and kind, at the hub and at targets, since when and for how many seconds."""
     with _hub(settings) as cursor:
         found = rows(
-            cursor, f"SELECT system, kind, sum(records)::bigint, min(oldest), max(greatest) FROM ({_PARKED}) p GROUP BY 1, 2 ORDER BY 1, 2"  # noqa: S608
+            cursor,
+            f"SELECT system, kind, sum(records)::bigint, min(oldest), max(greatest) FROM ({_PARKED}) p GROUP BY 1, 2 ORDER BY 1, 2",  # noqa: S608
         )
     return [{"system": s, "kind": k, "records": n, "oldest": at, "oldest_age_seconds": age} for s, k, n, at, age in found]
 

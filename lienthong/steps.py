@@ -52,8 +52,20 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
         nulls, body = encode_body(_EVENT, values, bits, mask)
         made.append(
             Entry(
-                head.system, _EVENT, f"{step['root']}@{head.epoch:x}.{step['order']:x}", STATE, head.epoch, head.version, mask, nulls, body,
-                step["root"], None, False, None, head.at,
+                head.system,
+                _EVENT,
+                f"{step['root']}@{head.epoch:x}.{step['order']:x}",
+                STATE,
+                head.epoch,
+                head.version,
+                mask,
+                nulls,
+                body,
+                step["root"],
+                None,
+                False,
+                None,
+                head.at,
             )
         )
     for (system, key), (status, place) in sorted(seen.items()):

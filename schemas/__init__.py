@@ -14,8 +14,25 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
-    "ENTITIES", "FIELD_TYPES", "RECORDS", "Field", "FieldType", "Released", "Schema", "by_id", "field", "fields",
-    "full_name", "groups", "physical", "projection", "raw", "released", "schema_id", "text", "without_logical_types",
+    "ENTITIES",
+    "FIELD_TYPES",
+    "RECORDS",
+    "Field",
+    "FieldType",
+    "Released",
+    "Schema",
+    "by_id",
+    "field",
+    "fields",
+    "full_name",
+    "groups",
+    "physical",
+    "projection",
+    "raw",
+    "released",
+    "schema_id",
+    "text",
+    "without_logical_types",
 ]
 
 Schema: TypeAlias = dict[str, Any]
@@ -25,7 +42,15 @@ FieldType = Literal["string", "int", "long", "boolean", "instant", "date", "part
 Pii = Literal["public", "personal", "sensitive"]
 
 ENTITIES: tuple[str, ...] = (
-    "citizen", "dossier", "dossier_event", "dossier_component", "fee", "evaluation", "procedure", "unit", "agency",
+    "citizen",
+    "dossier",
+    "dossier_event",
+    "dossier_component",
+    "fee",
+    "evaluation",
+    "procedure",
+    "unit",
+    "agency",
 )
 """What the city's systems hold records of."""
 
@@ -33,8 +58,13 @@ RECORDS: tuple[str, ...] = (*ENTITIES, "removed", "merged", "parked")
 """Everything that has a schema: the entities and the service's own records."""
 
 FIELD_TYPES: dict[str, FieldType] = {
-    "string": "string", "int": "int", "long": "long", "boolean": "boolean",
-    "timestamp-micros": "instant", "date": "date", "partial-date": "partial-date",
+    "string": "string",
+    "int": "int",
+    "long": "long",
+    "boolean": "boolean",
+    "timestamp-micros": "instant",
+    "date": "date",
+    "partial-date": "partial-date",
 }
 """Avro type or logical type: the word the service uses for it."""
 
@@ -93,8 +123,13 @@ def fields(entity: str) -> tuple[Field, ...]:
 
 def _field(index: int, declared: Schema) -> Field:
     return Field(
-        name=declared["name"], index=index, type=_field_type(declared["type"]), group=declared["group"],
-        pii=declared["class"], required=declared.get("required", False), doc=declared["doc"],
+        name=declared["name"],
+        index=index,
+        type=_field_type(declared["type"]),
+        group=declared["group"],
+        pii=declared["class"],
+        required=declared.get("required", False),
+        doc=declared["doc"],
     )
 
 

@@ -83,9 +83,7 @@ FROM dossier d LEFT JOIN officer o ON o.dossier_id = d.id LEFT JOIN address a ON
 FIELDS = ("applicant_name", "applicant_address", "status", "handler_name", "note", "summary")
 
 
-def settings_for(
-    form: str, system: str, dsn: str, hub_dsn: str, bootstrap: str, profile: Mapping[str, Any] = PROFILE
-) -> Settings:
+def settings_for(form: str, system: str, dsn: str, hub_dsn: str, bootstrap: str, profile: Mapping[str, Any] = PROFILE) -> Settings:
     """The configuration of one captured system whose word counts for everything."""
     return Settings.model_validate(
         {
@@ -329,9 +327,7 @@ class Site:
         self._consumer.close(autocommit=False)
         self.admin.rollback()
         self._await_slot()
-        self.sql(
-            f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot_name(self.system)}'"
-        )
+        self.sql(f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot_name(self.system)}'")
         for connection in [*self._opened, self.hub]:
             connection.close()
 

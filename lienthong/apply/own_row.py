@@ -19,8 +19,16 @@ def write_of(item: Arrived, had: Known | None, parents: Mapping[int, str | None]
     key = had.local_key if had is not None and had.local_key is not None and had.state == "applied" else meta["local_key"]
     withheld = frozenset(meta["withheld"])
     return Write(
-        item.record, meta["parent"], item.version, item.value, frozenset(meta["held"]), frozenset(meta["yields"]), withheld, key,
-        parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None, base,
+        item.record,
+        meta["parent"],
+        item.version,
+        item.value,
+        frozenset(meta["held"]),
+        frozenset(meta["yields"]),
+        withheld,
+        key,
+        parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None,
+        base,
         had.inserted if had is not None and had.state == "applied" else False,
         had is not None and had.state == "applied" and had.parent != meta["parent"] and RECORD not in meta["held"],
         frozenset(name for name in withheld if base is not None and base.get(name) is not None),

@@ -94,8 +94,13 @@ class ApplyLine:
         self._left_at = 0.0
         self._released_at = 0.0
         self.consumer = Consumer(
-            settings.kafka.bootstrap, list(self.targets), group=GROUP, stored=self._stored, client_id=hub.worker_name("apply"),
-            batch_max=BATCH_RECORDS, lost=self._lost,
+            settings.kafka.bootstrap,
+            list(self.targets),
+            group=GROUP,
+            stored=self._stored,
+            client_id=hub.worker_name("apply"),
+            batch_max=BATCH_RECORDS,
+            lost=self._lost,
         )
 
     def _stored(self, topic: str, partition: int) -> int | None:

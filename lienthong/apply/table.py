@@ -75,7 +75,8 @@ class TargetEntity:
         self._drawn = [c for c in self.key if c not in self._key_fields and c not in self._parent_columns]
         self._defaults = {c: _default(cursor, layout.mapping.table, c) for c in self._drawn}
         self._references = {
-            name: next(iter(part.on.items())) for name, part in layout.mapping.parts.items()
+            name: next(iter(part.on.items()))
+            for name, part in layout.mapping.parts.items()
             if part.pick is None and not set(part.on.values()) <= {*self.key, *self._parent_columns}
         }
 
@@ -93,7 +94,8 @@ class TargetEntity:
     def written(self, write: Write) -> tuple[str, ...]:
         """The fields an update writes: those of groups the target does not own, and those it may no longer have."""
         return tuple(
-            n for n in self.fields
+            n
+            for n in self.fields
             if (n not in write.withheld and n not in write.spoken and self.group_of[n] not in write.held) or n in write.erase or n in write.back
         )
 
@@ -106,8 +108,12 @@ class TargetEntity:
         """Fields that are the target's own word again, because who outranked it speaks no more, and in which our last write still stands."""
         base = write.base or {}
         return frozenset(
-            n for n in self.fields
-            if self.group_of[n] in write.held and n not in write.withheld and n in base and now.get(n) == base[n]
+            n
+            for n in self.fields
+            if self.group_of[n] in write.held
+            and n not in write.withheld
+            and n in base
+            and now.get(n) == base[n]
             and self.mapper.unified(n, base[n]) != write.values.get(n)
         )
 
@@ -125,7 +131,10 @@ class TargetEntity:
         if lock and layout.mapping.parts:
             self._lock_parts(cursor, condition, arguments)
         statement = sql.SQL("SELECT {}, ({})::text FROM {} WHERE {} ORDER BY {}{}").format(
-            layout.local_key, layout.current(), layout.source, condition,
+            layout.local_key,
+            layout.current(),
+            layout.source,
+            condition,
             sql.SQL(", ").join([layout.root(c) for c in self.key]),
             sql.SQL(" FOR UPDATE OF t" if lock else ""),
         )
@@ -189,9 +198,7 @@ class TargetEntity:
         for document, (value,) in zip(documents, drawn, strict=True):
             document[column] = value
 
-    def _insert_reference(
-        self, cursor: Cursor, part: str, theirs: str, ours: str, documents: Sequence[Document], writes: Sequence[Write]
-    ) -> None:
+    def _insert_reference(self, cursor: Cursor, part: str, theirs: str, ours: str, documents: Sequence[Document], writes: Sequence[Write]) -> None:
         """A part the root row refers to is written first, and its key goes into the root row."""
         table = self.layout.mapping.parts[part].table
         made = [self._part_columns(part, write) for write in writes]
@@ -294,9 +301,7 @@ class TargetEntity:
         table = self.layout.mapping.table
         assign, record = self._assignments(table, fields)
         match = sql.SQL(" AND ").join([sql.SQL("t.{} = d.{}").format(sql.Identifier(c), sql.Identifier(f"k{n}")) for n, c in enumerate(self.key)])
-        statement = sql.SQL("UPDATE {} t SET {} FROM jsonb_to_recordset(%s) AS d({}) WHERE {}").format(
-            identifier(table), assign, record, match
-        )
+        statement = sql.SQL("UPDATE {} t SET {} FROM jsonb_to_recordset(%s) AS d({}) WHERE {}").format(identifier(table), assign, record, match)
         cursor.execute(statement, [self._changes(fields, writes)])
 
     def _assignments(self, table: str, fields: Sequence[str]) -> tuple[sql.Composable, sql.Composable]:
@@ -305,9 +310,7 @@ class TargetEntity:
             [sql.SQL("{} = d.{}").format(sql.Identifier(self._where[n][1]), sql.Identifier(f"v{i}")) for i, n in enumerate(fields)]
         )
         keys = [sql.SQL("{} {}").format(sql.Identifier(f"k{n}"), sql.SQL(kind)) for n, kind in enumerate(self._key_types)]
-        values = [
-            sql.SQL("{} {}").format(sql.Identifier(f"v{i}"), sql.SQL(types[self._where[n][1]].declared)) for i, n in enumerate(fields)
-        ]
+        values = [sql.SQL("{} {}").format(sql.Identifier(f"v{i}"), sql.SQL(types[self._where[n][1]].declared)) for i, n in enumerate(fields)]
         return assign, sql.SQL(", ").join([*keys, *values])
 
     def _update_part(self, cursor: Cursor, part: str, fields: Sequence[str], writes: Sequence[Write]) -> None:
@@ -330,15 +333,22 @@ class TargetEntity:
             return
         columns = [sql.Identifier(c) for c in [*spec.on, *spec.where, *(self._where[n][1] for n in fields)]]
         values = (
-            [sql.Identifier("t", c) for c in spec.on.values()] + [sql.Literal(v) for v in spec.where.values()]
+            [sql.Identifier("t", c) for c in spec.on.values()]
+            + [sql.Literal(v) for v in spec.where.values()]
             + [sql.Identifier("d", f"v{i}") for i in range(len(fields))]
         )
         cursor.execute(
             sql.SQL(
                 "INSERT INTO {} ({}) SELECT {} FROM jsonb_to_recordset(%s) AS d({}) JOIN {} t ON {} WHERE NOT EXISTS (SELECT 1 FROM {} p WHERE {})"
             ).format(
-                identifier(spec.table), sql.SQL(", ").join(columns), sql.SQL(", ").join(values), record,
-                identifier(self.layout.mapping.table), root, identifier(spec.table), joined,
+                identifier(spec.table),
+                sql.SQL(", ").join(columns),
+                sql.SQL(", ").join(values),
+                record,
+                identifier(self.layout.mapping.table),
+                root,
+                identifier(spec.table),
+                joined,
             ),
             [data],
         )

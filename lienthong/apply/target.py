@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 import schemas
-from connectors.avro import DamagedError, id_codec, unframe
+from connectors.avro import DamagedError, check_digest, id_codec, unframe
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, DataRefused, connect, errors_translated, rows, transaction
 from lienthong import hub, probe
@@ -125,6 +125,7 @@ class Target:
             if message.value is None:
                 continue  # the purge of a record that this system has long deleted
             try:
+                check_digest(message.value, message.headers)
                 schema_id, body = unframe(message.value)
                 kind = _NAMES[schema_id]
                 value = id_codec(schema_id).decode(body)

@@ -47,9 +47,7 @@ class OutboxLine(Line):
         assert self.connection is not None
         with transaction(self.connection) as cursor:
             if not one(cursor, "SELECT 1 WHERE to_regclass('lienthong.change') IS NOT NULL"):
-                raise FatalError(
-                    f"{self.system}: table lienthong.change is missing: `lienthong check --sql {self.system}` prints what to run there"
-                )
+                raise FatalError(f"{self.system}: table lienthong.change is missing: `lienthong check --sql {self.system}` prints what to run there")
             found = one(cursor, "SELECT pg_current_snapshot()::text")
         assert found is not None
         return str(found[0])
@@ -107,7 +105,12 @@ class OutboxLine(Line):
         return notified, resume_point(self._position, str(now[0]), newest)
 
     def _take(
-        self, notified: Notified, table: str, op: str, key: Mapping[str, Any] | None, old_key: Mapping[str, Any] | None,
+        self,
+        notified: Notified,
+        table: str,
+        op: str,
+        key: Mapping[str, Any] | None,
+        old_key: Mapping[str, Any] | None,
         image: Mapping[str, Any] | None,
     ) -> None:
         if op == "T":

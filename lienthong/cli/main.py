@@ -17,7 +17,11 @@ from lienthong.errors import ConfigError, FencedError, LienThongError, Transient
 from lienthong.problems import ConfigProblems
 
 app = typer.Typer(
-    name="lienthong", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="lienthong",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Keeps dossiers and citizen records the same in every system of a city, and proves it.\n\n"
     "Examples:\n\n  lienthong demo                       the whole thing on this machine\n\n"
     "  lienthong check --config config      is the configuration right, and does it fit the live tables?",

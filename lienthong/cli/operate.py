@@ -82,13 +82,27 @@ def load(
     if every and new_epoch:
         _regain(settings)
     with Progress(
-        TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f} rows/s"),
-        TimeRemainingColumn(), console=err, disable=not err.is_terminal,
+        TextColumn("{task.description:20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
     ) as bars:
         shown = _Bars(bars, several=len(systems) > 1)
         loaded, failed = load_systems(
-            settings, systems, at_once=at_once, new_epoch=new_epoch, progress=shown.show,
-            entities=entity or (), keys=key or (), low=low, high=high, resume=resume, workers=workers,
+            settings,
+            systems,
+            at_once=at_once,
+            new_epoch=new_epoch,
+            progress=shown.show,
+            entities=entity or (),
+            keys=key or (),
+            low=low,
+            high=high,
+            resume=resume,
+            workers=workers,
         )
     if failed and len(systems) == 1:
         raise failed[systems[0]]
@@ -127,8 +141,15 @@ def _to_load(settings: Settings, named: list[str] | None, *, every: bool) -> lis
 
 def _loaded(loaded: list[Any], failed: dict[str, Any], forgotten: dict[str, Any], config: Any, *, as_json: bool) -> None:
     documents: list[dict[str, Any]] = [
-        {"schema": "lienthong/load/1", "system": one.system, "records": one.records, "chunks": one.chunks,
-         "skipped_chunks": one.skipped_chunks, "seconds": round(one.seconds, 3)} for one in loaded
+        {
+            "schema": "lienthong/load/1",
+            "system": one.system,
+            "records": one.records,
+            "chunks": one.chunks,
+            "skipped_chunks": one.skipped_chunks,
+            "seconds": round(one.seconds, 3),
+        }
+        for one in loaded
     ]
     for document in documents:
         if document["system"] in forgotten:

@@ -36,9 +36,7 @@ PIPED_WIDTH = 200  # a table in a file or a pipe is not cut at 80 columns
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
-ConfigFolder = Annotated[
-    Path, typer.Option("--config", envvar="LIENTHONG_CONFIG", help="Folder with systems.yaml, authority.yaml, contracts.yaml.")
-]
+ConfigFolder = Annotated[Path, typer.Option("--config", envvar="LIENTHONG_CONFIG", help="Folder with systems.yaml, authority.yaml, contracts.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 DEFAULT_CONFIG = Path("config")
 

@@ -50,8 +50,13 @@ def demo(
             say("stopping")
 
     with Progress(
-        TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=err, transient=True, disable=not err.is_terminal,
+        TextColumn("{task.description:32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
     ) as bars:
         tasks: dict[tuple[str, str], int] = {}
 
@@ -98,9 +103,7 @@ def up(
 
 
 def _show(rows: list[dict[str, object]]) -> None:
-    body = [
-        [row["system"], row["entity"], *[row[c] for c in _COLUMNS], "yes" if row["verified"] else "NO"] for row in rows
-    ]
+    body = [[row["system"], row["entity"], *[row[c] for c in _COLUMNS], "yes" if row["verified"] else "NO"] for row in rows]
     out.print(table("", ["system", "entity", *_COLUMNS, "verified"], body))
 
 

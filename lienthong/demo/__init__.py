@@ -109,14 +109,21 @@ class Demo:
             here = (row.system, row.entity)
             out.append(
                 {
-                    "system": row.system, "entity": row.entity,
-                    "captured": hub[(*here, "captured")], "applied": applied[(*here, "applied")],
+                    "system": row.system,
+                    "entity": row.entity,
+                    "captured": hub[(*here, "captured")],
+                    "applied": applied[(*here, "applied")],
                     "older": hub[(*here, "older")] + hub[(*here, "duplicate")] + applied[(*here, "older")] + applied[(*here, "duplicate")],
                     "removed": applied[(*here, "deleted")] + applied[(*here, "withdrawn")],
                     "corrections": hub[(*here, "correction")],
-                    "refused": refused[here], "parked": applied[(*here, "parked")] + hub[(*here, "link_parked")],
-                    "expected": row.expected, "equal": row.equal, "missing": row.missing, "extra": row.extra,
-                    "different": row.different, "verified": row.right,
+                    "refused": refused[here],
+                    "parked": applied[(*here, "parked")] + hub[(*here, "link_parked")],
+                    "expected": row.expected,
+                    "equal": row.equal,
+                    "missing": row.missing,
+                    "extra": row.extra,
+                    "different": row.different,
+                    "verified": row.right,
                 }
             )
         return out
@@ -146,8 +153,14 @@ class Demo:
 
 
 def run_demo(
-    *, dossiers: int, seed: int, keep: bool, say: Say, progress: Callable[[str, str, int, int], None],
-    wait: Callable[[Result], None] = lambda _: None, live_seconds: float | None = None,
+    *,
+    dossiers: int,
+    seed: int,
+    keep: bool,
+    say: Say,
+    progress: Callable[[str, str, int, int], None],
+    wait: Callable[[Result], None] = lambda _: None,
+    live_seconds: float | None = None,
 ) -> Result:
     """Run the whole demo; with `keep`, call `wait` before anything is stopped."""
     result = Result(dossiers=dossiers, seed=seed)

@@ -51,7 +51,6 @@ def create_tables(dsns: Mapping[str, str]) -> None:
         try:
             with transaction(connection) as cursor:
                 for file in PARTIES[name].ddl:
-                    cursor.execute(resources.files("lienthong").joinpath("demo", "ddl",
-                        file).read_text(encoding="utf-8"))
+                    cursor.execute(resources.files("lienthong").joinpath("demo", "ddl", file).read_text(encoding="utf-8"))
         finally:
             connection.close()

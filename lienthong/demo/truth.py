@@ -16,8 +16,7 @@ from lienthong.demo.holdings import Fields, Holdings, code_of, refusal, unit_tod
 PORTAL, ONE_STOP, JUSTICE = "city-portal", "one-stop", "dept-justice"
 WARD_UNITS = {"ward-tan-dinh": "26737", "ward-sai-gon": "26740", "ward-binh-thoi": "27232"}
 WARDS = tuple(WARD_UNITS)
-BORN = {"H29.99": PORTAL, "H29.01": ONE_STOP, "H29.15": JUSTICE, **{f"H29.{unit}": ward for ward,
-    unit in WARD_UNITS.items()}}
+BORN = {"H29.99": PORTAL, "H29.01": ONE_STOP, "H29.15": JUSTICE, **{f"H29.{unit}": ward for ward, unit in WARD_UNITS.items()}}
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "routing": ("processing_agency_code", "processing_unit_code", "receiving_agency_code"),

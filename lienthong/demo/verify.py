@@ -76,11 +76,9 @@ class Verdict:
         """All lines, in order."""
         return [self._rows[key] for key in sorted(self._rows)]
 
-    def compare(self, system: str, entity: str, code: str, names: Iterable[str], expected: Fields,
-        actual: Fields) -> None:
+    def compare(self, system: str, entity: str, code: str, names: Iterable[str], expected: Fields, actual: Fields) -> None:
         """Count one record that is there, field by field."""
-        wrong = [n for n in names if n in actual and n in expected and not _same(system, entity, n, expected[n],
-            actual[n])]
+        wrong = [n for n in names if n in actual and n in expected and not _same(system, entity, n, expected[n], actual[n])]
         oversteps = [name for name in wrong if (system, entity, code, name) in self._tolerated]
         row = self.at(system, entity)
         row.expected += 1
@@ -178,8 +176,7 @@ def _judge_procedures(verdict: Verdict, holdings: Holdings) -> None:
 
 
 def _compare_sets(
-    verdict: Verdict, system: str, entity: str, expected: Mapping[Any, Fields], held: Mapping[Any, Fields],
-    names: Iterable[str]
+    verdict: Verdict, system: str, entity: str, expected: Mapping[Any, Fields], held: Mapping[Any, Fields], names: Iterable[str]
 ) -> None:
     for key in expected.keys() - held.keys():
         verdict.missing(system, entity, _key_text(key))
@@ -212,9 +209,7 @@ def _judge_children(verdict: Verdict, holdings: Holdings, truth: Truth, entity: 
                 _compare_sets(verdict, system, entity, expected, there, GROUPS[entity])
 
 
-def _by_dossier(
-    verdict: Verdict, holdings: Holdings, truth: Truth, system: str, entity: str
-) -> dict[str, dict[tuple[Any, ...], Fields]]:
+def _by_dossier(verdict: Verdict, holdings: Holdings, truth: Truth, system: str, entity: str) -> dict[str, dict[tuple[Any, ...], Fields]]:
     """A system's children by dossier and natural key; a second one under the same key is one too many."""
     out: dict[str, dict[tuple[Any, ...], Fields]] = defaultdict(dict)
     for row in holdings[system].get(entity, ()):
@@ -236,8 +231,7 @@ def _journal(holdings: Holdings) -> dict[str, list[Fields]]:
 
 
 def _without_journal(
-    verdict: Verdict, system: str, code: str, expected: Mapping[Any, Fields], there: dict[Any, Fields],
-    steps: list[Fields]
+    verdict: Verdict, system: str, code: str, expected: Mapping[Any, Fields], there: dict[Any, Fields], steps: list[Fields]
 ) -> dict[Any, Fields]:
     """Check the steps that were made from a status column, whose times are those of the change, and take them away.
 

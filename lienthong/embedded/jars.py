@@ -84,6 +84,4 @@ def _fetch(repository: Path) -> list[Path]:
     try:
         return tries(attempt)
     except (OSError, RuntimeError, ValueError) as error:
-        raise TransientError(
-            f"Kafka's jars could not be downloaded (needed once; check the network): {error}"
-        ) from error
+        raise TransientError(f"Kafka's jars could not be downloaded (needed once; check the network): {error}") from error

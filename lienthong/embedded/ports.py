@@ -61,9 +61,6 @@ def _target(link: Path) -> str:
 
 def _listening(port: int) -> set[str]:
     lines = [
-        line.split()
-        for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-        if table.exists()
-        for line in table.read_text().splitlines()[1:]
+        line.split() for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")) if table.exists() for line in table.read_text().splitlines()[1:]
     ]
     return {f"socket:[{line[9]}]" for line in lines if line[3] == LISTEN and int(line[1].rsplit(":")[-1], 16) == port}

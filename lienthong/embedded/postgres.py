@@ -126,9 +126,7 @@ def _servant() -> str | None:
     for name in SERVANTS:
         if name in known:
             return name
-    raise ConfigError(
-        "PostgreSQL does not run as root and there is no user `postgres` or `nobody`; start as another user"
-    )
+    raise ConfigError("PostgreSQL does not run as root and there is no user `postgres` or `nobody`; start as another user")
 
 
 @cache

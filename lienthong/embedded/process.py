@@ -63,9 +63,7 @@ class ServerProcess:
         deadline = time.monotonic() + timeout_seconds
         while not (self.is_running and is_ready()):
             if not self.is_running:
-                raise TransientError(
-                    f"{what} ended with code {self._process.returncode} while starting.\n{self.tail()}"
-                )
+                raise TransientError(f"{what} ended with code {self._process.returncode} while starting.\n{self.tail()}")
             if time.monotonic() > deadline:
                 self.kill()
                 raise TransientError(f"{what} was not ready after {timeout_seconds:g} s.\n{self.tail()}")

@@ -46,9 +46,7 @@ class Stack:
     ) -> None:
         self.directory = directory.absolute() if directory else _fresh_folder()
         self.keep = keep
-        self.postgres = {
-            name: PostgresCluster(self.directory / name, name=name, settings=settings) for name in clusters
-        }
+        self.postgres = {name: PostgresCluster(self.directory / name, name=name, settings=settings) for name in clusters}
         self.kafka = KafkaBroker(self.directory / "kafka") if with_kafka else None
         self._sweeper: subprocess.Popen[bytes] | None = None
         self._previous: Callable[[int, FrameType | None], object] | int | None = None
@@ -94,9 +92,7 @@ class Stack:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
         self._release_termination()
 

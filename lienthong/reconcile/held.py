@@ -11,7 +11,7 @@ import orjson
 from connectors.postgres import Cursor, DataRefused, rows, sql, streamed
 from lienthong.breaker import Breaker
 from lienthong.frames import names_of
-from lienthong.keys import join_key, split_key
+from lienthong.keys import is_former, join_key, split_key
 from lienthong.mapping import Refusal
 from lienthong.reading import HEAD, EntityReading, shown
 from lienthong.settings import Profile, Stop
@@ -95,7 +95,7 @@ class Holding(EntityReading):
     def held(self, cursor: Cursor, keys: Iterable[str]) -> dict[str, Held]:
         """The rows under some local keys, all in one look."""
         count = len(self.layout.mapping.key)
-        roots = sorted({self.root_of(key) for key in keys})
+        roots = sorted({self.root_of(key) for key in keys if not is_former(key)})
         return {one.key: one for one in self._rows(cursor, [split_key(root, count) for root in roots])}
 
     def root_of(self, key: str) -> str:

@@ -64,23 +64,17 @@ class Cases:
         moment = on or self._moment(TODAY - timedelta(days=25), TODAY)
         return self._dossier(ward=ward, counter=PORTAL_COUNTER, on=moment, path=(1,), channel=2, national=True)
 
-    def from_desk(
-        self, *, ward: str, processing: str | None = None, old: bool = False, on: datetime | None = None
-    ) -> Dossier:
+    def from_desk(self, *, ward: str, processing: str | None = None, old: bool = False, on: datetime | None = None) -> Dossier:
         """Handed in at a ward's desk, for this ward or (any counter of the city will do) for another one."""
         unit = WARDS[ward]
         moment = on or (self._moment(OLDEST, ONE_CITY - timedelta(days=5)) if old else self._moment(ONE_CITY, TODAY))
         path = (1,) if processing or on else self._path(old=old)
-        return self._dossier(
-            ward=processing or ward, counter=CLOSED[unit] if old else f"H29.{unit}", on=moment, path=path, channel=1,
-            national=False
-        )
+        return self._dossier(ward=processing or ward, counter=CLOSED[unit] if old else f"H29.{unit}", on=moment, path=path, channel=1, national=False)
 
     def from_department(self) -> Dossier:
         """Handed in at the department of justice itself."""
         moment = self._moment(ONE_CITY, TODAY)
-        return self._dossier(ward=None, counter=JUSTICE, on=moment, path=self._path(old=False), channel=1,
-            national=False)
+        return self._dossier(ward=None, counter=JUSTICE, on=moment, path=self._path(old=False), channel=1, national=False)
 
     def from_one_stop(self) -> Dossier:
         """Handed in at the city's centre for the department of justice."""
@@ -90,8 +84,7 @@ class Cases:
     def in_both(self, *, ward: str) -> tuple[Dossier, Dossier]:
         """One dossier as the portal and as the ward know it: the ward further on, and with a few other words."""
         moment = self._moment(ONE_CITY, TODAY - timedelta(days=20))
-        at_ward = self._dossier(ward=ward, counter=f"H29.{WARDS[ward]}", on=moment, path=self._path(old=False),
-            channel=2, national=True)
+        at_ward = self._dossier(ward=ward, counter=f"H29.{WARDS[ward]}", on=moment, path=self._path(old=False), channel=2, national=True)
         at_ward.local = self.desk_code(f"H29.{WARDS[ward]}", moment)
         at_portal = replace(
             at_ward, status=1, status_at=moment, due=None, finished=None, returned=None, handler=None, opinion=None,
@@ -106,8 +99,7 @@ class Cases:
         return at_portal, at_ward
 
     # -------------------------------------------------------- parts
-    def _dossier(self, *, ward: str | None, counter: str, on: datetime, path: tuple[int, ...], channel: int,
-        national: bool) -> Dossier:
+    def _dossier(self, *, ward: str | None, counter: str, on: datetime, path: tuple[int, ...], channel: int, national: bool) -> Dossier:
         random = self._random
         procedure = random.choice(WARD_PROCEDURES if ward else JUSTICE_PROCEDURES)
         unit = WARDS[ward] if ward else None
@@ -140,8 +132,7 @@ class Cases:
     def fee(self, procedure: Procedure, paid: datetime | None) -> Fee:
         """The fee of a procedure."""
         method = self._random.choice(("tiền mặt", "chuyển khoản", "trực tuyến"))
-        return Fee(code=f"LP-{procedure.code[:8]}", name=f"Lệ phí {procedure.name}", amount=procedure.fee,
-            method=method, paid=paid)
+        return Fee(code=f"LP-{procedure.code[:8]}", name=f"Lệ phí {procedure.name}", amount=procedure.fee, method=method, paid=paid)
 
     def papers(self, procedure: Procedure) -> list[Paper]:
         """Some of the procedure's papers."""

@@ -41,8 +41,7 @@ def correct_filing(city: City) -> str | None:
         if found is None or found[1] in city.closed:
             return None
         address, phone = city.people.address(), f"08{city.random.randrange(10**8):08d}"
-        cursor.execute("UPDATE chu_ho_so SET dia_chi = %s, dien_thoai = %s WHERE ho_so_id = %s", [address, phone,
-            found[0]])
+        cursor.execute("UPDATE chu_ho_so SET dia_chi = %s, dien_thoai = %s WHERE ho_so_id = %s", [address, phone, found[0]])
     city.wrote("city-portal", "dossier", found[1], {"applicant_address": address, "applicant_phone": phone})
     return "correct_filing"
 
@@ -79,18 +78,15 @@ def delete(city: City) -> str | None:
 def reroute(city: City) -> str | None:
     """The portal sends a dossier to another ward before anybody has begun."""
     with city.at("city-portal") as cursor:
-        found = one(cursor, FRESH.replace("AND trang_thai", "AND ma_dvhc_xu_ly IS NOT NULL AND trang_thai"),
-            [city.salt()])
+        found = one(cursor, FRESH.replace("AND trang_thai", "AND ma_dvhc_xu_ly IS NOT NULL AND trang_thai"), [city.salt()])
         if found is None or not _fresh(city, found):
             return None
         current = one(cursor, "SELECT ma_dvhc_xu_ly FROM ho_so WHERE id = %s", [found[0]])
         ward = city.random.choice([name for name, unit in WARDS.items() if current != (unit,)])
         agency = f"H29.{WARDS[ward]}"
-        cursor.execute("UPDATE ho_so SET ma_don_vi_xu_ly = %s, ma_dvhc_xu_ly = %s WHERE id = %s", [agency,
-            WARDS[ward], found[0]])
+        cursor.execute("UPDATE ho_so SET ma_don_vi_xu_ly = %s, ma_dvhc_xu_ly = %s WHERE id = %s", [agency, WARDS[ward], found[0]])
     city.moved[found[1]] = ward
-    city.wrote("city-portal", "dossier", found[1], {"processing_agency_code": agency,
-        "processing_unit_code": WARDS[ward]})
+    city.wrote("city-portal", "dossier", found[1], {"processing_agency_code": agency, "processing_unit_code": WARDS[ward]})
     return "reroute"
 
 
@@ -108,9 +104,13 @@ def drop_paper(city: City) -> str | None:
 def rate(city: City) -> str | None:
     """A citizen rates the handling once the result is there."""
     with city.at("city-portal") as cursor:
-        found = one(cursor, """SELECT h.id, coalesce(h.ma_ho_so_qg, h.ma_ho_so), h.trang_thai_luc FROM ho_so h
+        found = one(
+            cursor,
+            """SELECT h.id, coalesce(h.ma_ho_so_qg, h.ma_ho_so), h.trang_thai_luc FROM ho_so h
             WHERE h.trang_thai = 'DA_TRA_KET_QUA' AND NOT EXISTS (SELECT 1 FROM danh_gia g WHERE g.ho_so_id = h.id)
-            ORDER BY md5(h.id::text || %s) LIMIT 1 FOR UPDATE SKIP LOCKED""", [city.salt()])
+            ORDER BY md5(h.id::text || %s) LIMIT 1 FOR UPDATE SKIP LOCKED""",
+            [city.salt()],
+        )
         if found is None:
             return None
         rating = city.cases.rating(max(found[2], city.now) if found[2] else city.now)
@@ -208,9 +208,12 @@ def correct_at_one_stop(city: City) -> str | None:
     """The one-stop corrects the applicant's street of a dossier handed in there."""
     street = city.people.address()
     with city.at("one-stop") as cursor:
-        found = one(cursor, """SELECT dossier_uid, dossier_code FROM onestop.dossier WHERE dossier_code LIKE 'H29.01-%%'
+        found = one(
+            cursor,
+            """SELECT dossier_uid, dossier_code FROM onestop.dossier WHERE dossier_code LIKE 'H29.01-%%'
             AND dossier_code !~ '-9[0-9]{4}$' ORDER BY md5(dossier_uid::text || %s) LIMIT 1 FOR UPDATE SKIP LOCKED""",
-            [city.salt()])
+            [city.salt()],
+        )
         if found is None:
             return None
         cursor.execute("UPDATE onestop.applicant_address SET street = %s WHERE dossier_uid = %s", [street, found[0]])

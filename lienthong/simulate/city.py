@@ -79,8 +79,7 @@ class City:
         """Makes the next pick from a table an arbitrary one."""
         return str(self.random.random())
 
-    def wrote(self, system: str, entity: str, code: str, values: Mapping[str, Value] | None, *,
-        owner: bool = True) -> None:
+    def wrote(self, system: str, entity: str, code: str, values: Mapping[str, Value] | None, *, owner: bool = True) -> None:
         """Remember an edit."""
         self.lived.writes.append(Write(system=system, entity=entity, code=code, values=values, owner=owner))
 

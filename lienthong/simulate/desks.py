@@ -54,8 +54,7 @@ class Desk:
     encode: Callable[[Value], Value]
     alive: str = "true"
 
-    def pick(self, cursor: Cursor, city: City, agencies: list[str], statuses: tuple[int, ...], *,
-        own: str = "") -> Found | None:
+    def pick(self, cursor: Cursor, city: City, agencies: list[str], statuses: tuple[int, ...], *, own: str = "") -> Found | None:
         """An arbitrary sound dossier of these agencies in one of these statuses, locked."""
         sound = SOUND.format(local=self.local, national=self.national)
         column = self.columns["status"]
@@ -230,10 +229,13 @@ def overstep(city: City) -> str | None:
     """A ward's clerk changes a phone number that only the portal may change."""
     ward = city.random.choice(("ward-tan-dinh", "ward-sai-gon"))
     with city.at(ward) as cursor:
-        found = one(cursor, """SELECT d.dossier_id, d.national_no FROM dossier d
+        found = one(
+            cursor,
+            """SELECT d.dossier_id, d.national_no FROM dossier d
             WHERE d.national_no LIKE 'G22.99-%%' AND d.dossier_no IS NULL AND dossier_status = ANY(%s)
-            ORDER BY md5(d.dossier_id::text || %s) LIMIT 1 FOR UPDATE SKIP LOCKED""", [list(ONE_STOP_STATUS),
-            city.salt()])
+            ORDER BY md5(d.dossier_id::text || %s) LIMIT 1 FOR UPDATE SKIP LOCKED""",
+            [list(ONE_STOP_STATUS), city.salt()],
+        )
         if found is None or found[1] in city.closed:
             return None
         cursor.execute("UPDATE dossier_applicant SET contact_tel = '0999999999' WHERE dossier_id = %s", [found[0]])

@@ -80,8 +80,7 @@ def _people(random: Random, people: People, count: int) -> Iterator[tuple[str, P
         ward = random.choice((*WARDS, None))
         unit = code_of(random, WARDS[ward], moved) if ward else any_code(random, moved)
         person = people.person(unit=unit, moved=moved)
-        homes = [name for name, chance in (("dept-justice", 0.6), ("city-portal", 0.3), ("one-stop",
-            0.1)) if random.random() < chance]
+        homes = [name for name, chance in (("dept-justice", 0.6), ("city-portal", 0.3), ("one-stop", 0.1)) if random.random() < chance]
         if ward and (random.random() < 0.7 or not homes):
             homes.append(ward)
         for home in homes or ["dept-justice"]:
@@ -95,8 +94,7 @@ def _as_known(random: Random, person: Person, system: str) -> Person:
     if system == "dept-justice":  # identity is its word, the rest is older
         return replace(person, phone="0900000000", reached=person.reached - timedelta(days=90))
     if system == "city-portal":
-        return replace(person, marital=person.marital, phone=f"07{random.randrange(10**8):08d}",
-            reached=TODAY - timedelta(days=9))
+        return replace(person, marital=person.marital, phone=f"07{random.randrange(10**8):08d}", reached=TODAY - timedelta(days=9))
     if system == "ward-binh-thoi" and person.birth:
         return replace(person, birth=person.birth[:4])
     return replace(person, address=f"{person.address}, tổ 5")
@@ -168,8 +166,7 @@ class _Writer:
     def finish(self) -> None:
         """Write what is left, and set the sequences behind what was written."""
         self._flush()
-        with closing(connect(self._dsn,
-            application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
+        with closing(connect(self._dsn, application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
             for entity, sequence in self._store.sequences.items():
                 cursor.execute(f"SELECT setval({sequence}, %s)", [max(1, self._keys[entity])])  # noqa: S608
 
@@ -181,8 +178,7 @@ class _Writer:
         return (JUSTICE_YEAR, number) if self._system == "dept-justice" else number
 
     def _flush(self) -> None:
-        with closing(connect(self._dsn,
-            application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
+        with closing(connect(self._dsn, application_name="lienthong-simulate")) as connection, transaction(connection) as cursor:
             for table, rows in self._tables.items():
                 columns = tuple(rows[0][1]) if rows else ()
                 if rows:

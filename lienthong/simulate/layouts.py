@@ -48,8 +48,18 @@ def day_first(birth: str | None) -> str | None:
 
 
 # ------------------------------------------------------------------ city-portal
-PORTAL_STATUS = ["MOI_DANG_KY", "DUOC_TIEP_NHAN", "KHONG_TIEP_NHAN", "DANG_XU_LY", "YEU_CAU_BO_SUNG",
-    "NGHIA_VU_TAI_CHINH", "CONG_DAN_RUT", "DUNG_XU_LY", "DA_XU_LY_XONG", "DA_TRA_KET_QUA"]
+PORTAL_STATUS = [
+    "MOI_DANG_KY",
+    "DUOC_TIEP_NHAN",
+    "KHONG_TIEP_NHAN",
+    "DANG_XU_LY",
+    "YEU_CAU_BO_SUNG",
+    "NGHIA_VU_TAI_CHINH",
+    "CONG_DAN_RUT",
+    "DUNG_XU_LY",
+    "DA_XU_LY_XONG",
+    "DA_TRA_KET_QUA",
+]
 
 
 def _portal_person(p: Person, key: Key) -> list[Row]:
@@ -87,8 +97,7 @@ def _portal_dossier(d: Dossier, key: Key) -> list[Row]:
                           "het_han": p.valid_until}) for p in d.papers]  # fmt: skip
     rows += [("le_phi", {"ho_so_id": k, "ma_phi": f.code, "ten_phi": f.name, "so_tien": f.amount, "hinh_thuc": f.method,
                          "thanh_toan_luc": f.paid}) for f in d.fees]  # fmt: skip
-    rows += [("danh_gia", {"ho_so_id": k, "diem": r.score, "y_kien": r.comment,
-        "danh_gia_luc": r.at}) for r in d.ratings]
+    rows += [("danh_gia", {"ho_so_id": k, "diem": r.score, "y_kien": r.comment, "danh_gia_luc": r.at}) for r in d.ratings]
     return rows
 
 
@@ -101,8 +110,7 @@ def portal_procedure(p: Procedure) -> list[Row]:
 
 
 # ------------------------------------------------------------------ one-stop
-ONE_STOP_STATUS = ["receiving", "new", "denied", "processing", "waiting", "paying", "cancelled", "unresolved",
-    "releasing", "done"]
+ONE_STOP_STATUS = ["receiving", "new", "denied", "processing", "waiting", "paying", "cancelled", "unresolved", "releasing", "done"]
 
 
 def _one_stop_person(p: Person, key: Key) -> list[Row]:
@@ -150,8 +158,7 @@ def _one_stop_dossier(d: Dossier, key: Key) -> list[Row]:
 
 
 # ------------------------------------------------------------------ dept-justice
-JUSTICE_STATUS = ["MOI", "TIEP_NHAN", "TU_CHOI", "DANG_XU_LY", "CHO_BO_SUNG", "CHO_NOP_PHI", "RUT", "DUNG", "XONG",
-    "DA_TRA"]
+JUSTICE_STATUS = ["MOI", "TIEP_NHAN", "TU_CHOI", "DANG_XU_LY", "CHO_BO_SUNG", "CHO_NOP_PHI", "RUT", "DUNG", "XONG", "DA_TRA"]
 
 
 def _justice_person(p: Person, _key: Key) -> list[Row]:
@@ -203,6 +210,4 @@ PORTAL = Store(
     "dossier": "pg_get_serial_sequence('ho_so', 'id')"},
 )  # fmt: skip
 ONE_STOP = Store(person=_one_stop_person, dossier=_one_stop_dossier, sequences={})
-JUSTICE = Store(
-    person=_justice_person, dossier=_justice_dossier, sequences={"dossier": "'ho_tich.so_thu_tu'"}
-)
+JUSTICE = Store(person=_justice_person, dossier=_justice_dossier, sequences={"dossier": "'ho_tich.so_thu_tu'"})

@@ -10,19 +10,88 @@ from random import Random
 from lienthong import units
 from lienthong.simulate.model import VIETNAM, Person
 
-_FAMILY = ["Nguyễn", "Nguyễn", "Nguyễn", "Nguyễn", "Trần", "Trần", "Lê", "Lê", "Phạm", "Huỳnh", "Hoàng", "Phan", "Vũ",
-    "Võ", "Đặng", "Bùi", "Đỗ", "Hồ", "Ngô", "Dương", "Lý", "Đinh", "Trương", "Mai", "Lâm"]
+_FAMILY = [
+    "Nguyễn",
+    "Nguyễn",
+    "Nguyễn",
+    "Nguyễn",
+    "Trần",
+    "Trần",
+    "Lê",
+    "Lê",
+    "Phạm",
+    "Huỳnh",
+    "Hoàng",
+    "Phan",
+    "Vũ",
+    "Võ",
+    "Đặng",
+    "Bùi",
+    "Đỗ",
+    "Hồ",
+    "Ngô",
+    "Dương",
+    "Lý",
+    "Đinh",
+    "Trương",
+    "Mai",
+    "Lâm",
+]
 _MIDDLE = {
-    1: ["Văn", "Hữu", "Đức", "Minh", "Quốc", "Công", "Thành", "Xuân", "Ngọc", "Gia", "Bảo", "Thanh", "Hoàng", "Trọng",
-    "Anh"],
-    2: ["Thị", "Thị", "Thị", "Ngọc", "Thu", "Minh", "Kim", "Thanh", "Bích", "Phương", "Hồng", "Khánh", "Mỹ", "Như",
-    "Xuân"],
+    1: ["Văn", "Hữu", "Đức", "Minh", "Quốc", "Công", "Thành", "Xuân", "Ngọc", "Gia", "Bảo", "Thanh", "Hoàng", "Trọng", "Anh"],
+    2: ["Thị", "Thị", "Thị", "Ngọc", "Thu", "Minh", "Kim", "Thanh", "Bích", "Phương", "Hồng", "Khánh", "Mỹ", "Như", "Xuân"],
 }
 _GIVEN = {
-    1: ["An", "Bình", "Cường", "Dũng", "Đạt", "Hải", "Hiếu", "Hùng", "Huy", "Khang", "Khoa", "Kiên", "Long", "Nam",
-    "Nghĩa", "Phúc", "Quân", "Sơn", "Tài", "Thắng", "Tuấn", "Vinh"],
-    2: ["An", "Anh", "Châu", "Chi", "Diễm", "Dung", "Hà", "Hạnh", "Hiền", "Hoa", "Huệ", "Hương", "Lan", "Linh",
-    "Loan", "Mai", "Nga", "Nhung", "Oanh", "Quyên", "Thảo", "Trang", "Tuyết", "Yến"],
+    1: [
+        "An",
+        "Bình",
+        "Cường",
+        "Dũng",
+        "Đạt",
+        "Hải",
+        "Hiếu",
+        "Hùng",
+        "Huy",
+        "Khang",
+        "Khoa",
+        "Kiên",
+        "Long",
+        "Nam",
+        "Nghĩa",
+        "Phúc",
+        "Quân",
+        "Sơn",
+        "Tài",
+        "Thắng",
+        "Tuấn",
+        "Vinh",
+    ],
+    2: [
+        "An",
+        "Anh",
+        "Châu",
+        "Chi",
+        "Diễm",
+        "Dung",
+        "Hà",
+        "Hạnh",
+        "Hiền",
+        "Hoa",
+        "Huệ",
+        "Hương",
+        "Lan",
+        "Linh",
+        "Loan",
+        "Mai",
+        "Nga",
+        "Nhung",
+        "Oanh",
+        "Quyên",
+        "Thảo",
+        "Trang",
+        "Tuyết",
+        "Yến",
+    ],
 }
 _STREETS = (
     "Hai Bà Trưng", "Trần Quang Khải", "Nguyễn Hữu Cầu", "Đồng Khởi", "Lê Lợi", "Pasteur", "Lê Thánh Tôn", "Hàn Thuyên",
@@ -90,8 +159,7 @@ def codes_then(unit: str, era: int) -> tuple[str, ...]:
     """The codes that in an era (see `lienthong.units`) wholly became today's `unit`."""
     day = (date(2024, 12, 1), date(2025, 3, 2), date(2026, 1, 1))[era]
     here = units.register().eras[era]
-    return tuple(sorted(code for code, u in here.items() if u.level == "ward" and units.resolve(code,
-        day).unit == unit))
+    return tuple(sorted(code for code, u in here.items() if u.level == "ward" and units.resolve(code, day).unit == unit))
 
 
 @cache

@@ -67,7 +67,10 @@ TRAPS: dict[str, tuple[tuple[str, Spoil], ...]] = {
     "ward-tan-dinh": (*_COMMON, ("unmapped_word", _word("pausing")), ("unmapped_word", _word("collecting"))),
     "ward-sai-gon": (*_COMMON, ("unmapped_word", _word("correcting")), ("unmapped_word", _word("handover"))),
     "ward-binh-thoi": (
-        *_COMMON, ("unmapped_word", _word("99")), ("impossible_date", _impossible), ("missing", _no_procedure),
+        *_COMMON,
+        ("unmapped_word", _word("99")),
+        ("impossible_date", _impossible),
+        ("missing", _no_procedure),
     ),  # fmt: skip
 }
 
@@ -120,7 +123,6 @@ def colliding(cases: Cases, people: People, each: int) -> Iterator[tuple[list[Do
         while other.procedure == one.procedure:
             other = replace(_plain(cases, "ward-binh-thoi"), national=one.national)
         first = people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=300))
-        second = replace(people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=200)),
-            number=first.number)
+        second = replace(people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=200)), number=first.number)
         second.birth = f"{int((first.birth or '1980')[:4]) + 7}"
         yield [one, other], [first, second]

@@ -147,7 +147,7 @@ def _number(request: Request, name: str, default: int) -> int:
 
 def _page(request: Request, found: list[str]) -> list[str]:
     start, limit = max(_number(request, "offset", 0), 0), _number(request, "limit", _ALL)
-    return found[start:] if limit < 0 else found[start:start + limit]
+    return found[start:] if limit < 0 else found[start : start + limit]
 
 
 async def _posted_schema(request: Request) -> Schema:

@@ -241,7 +241,8 @@ def fill(office: City) -> None:
         "TrạngThái", "TổngPhí", "NgườiTạo", "ĐãXóa") VALUES """
     office.sql(
         "ward_a",
-        insert + """
+        insert
+        + """
         (2025, 1, 'HSMC', 'A-1', '1.001', '02/07/2025 08:30:00', '20250709170000', 'Trần  Văn Ất', '1950', '26737', 2, '1.200.000 đ', 'x', false),
         (2025, 2, 'HSMC', 'A-2', '1.002', '03/07/2025 09:00:00', NULL, 'Lý Thị Bính', '02/09/1945', '26737', 0, NULL, 'x', false),
         (2024, 2, 'HSMC', 'A-3', '1.002', '03/07/2024 09:00:00', NULL, 'Đỗ Đinh', NULL, '26734', 9, '50.000', 'x', false),
@@ -310,7 +311,11 @@ def test_a_load_takes_every_record_and_the_portal_has_them(office: City) -> None
     office.until("portal", "SELECT ho_so, array_agg(tt ORDER BY luc, id) FROM buoc WHERE ho_so LIKE 'B%' GROUP BY 1 ORDER BY 1",
                  [("B-1", [2, 4]), ("B-2", [2]), ("B-3", [2, 4, 9])])  # fmt: skip
     # C's papers.
-    office.until("portal", "SELECT ho_so, ma, ten, so_ban FROM giay_to WHERE ho_so = 'C-2' ORDER BY ma", [("C-2", "KQ.01", "Đơn", 2), ("C-2", "KQ.02", "Bản sao", None)])
+    office.until(
+        "portal",
+        "SELECT ho_so, ma, ten, so_ban FROM giay_to WHERE ho_so = 'C-2' ORDER BY ma",
+        [("C-2", "KQ.01", "Đơn", 2), ("C-2", "KQ.02", "Bản sao", None)],
+    )
     office.until("ward_b", "SELECT count(*) FROM ho_so", 9)  # its contract gives it all dossiers
     assert office.json("parked", "list")["records"] == []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -55,12 +55,12 @@ def send_again(bootstrap: str, again: Iterable[Any]) -> int:
     return count
 
 
-def send_raw(bootstrap: str, values: Iterable[tuple[str, int, bytes | None, bytes]]) -> int:
-    """Send (topic, partition, key, value) as they are; how many."""
+def send_raw(bootstrap: str, values: Iterable[tuple[str, int, bytes | None, bytes, Sequence[tuple[str, bytes]]]]) -> int:
+    """Send (topic, partition, key, value, headers) as they are; how many."""
     count = 0
     with closing(KafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=1_000_000)) as producer:
-        for topic, partition, key, value in values:
-            producer.send(topic, value=value, key=key, partition=partition)
+        for topic, partition, key, value, headers in values:
+            producer.send(topic, value=value, key=key, partition=partition, headers=list(headers))
             count += 1
         producer.flush()
     return count

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import schemas
-from connectors.avro import frame, out_codec
+from connectors.avro import DIGEST, digest_of, frame, out_codec
 from connectors.kafka import Message
 from connectors.postgres import Connection, connect, rows, transaction
 from lienthong.apply.target import Target
@@ -163,14 +163,14 @@ class Ward:
             cursor.execute(tables)
             cursor.execute(ddl_for("ward", self.settings))
         self.target = Target(self.settings, "ward", Vault(None))
-        self._at: int | None = None
+        self.at: int | None = None
 
     def apply(self, *values: bytes) -> Counter[tuple[str, str]]:
         """Apply messages as one batch."""
-        start = self._at or 0
+        start = self.at or 0
         messages = [Message(TOPIC, 0, start + n, 0, b"key", value, ()) for n, value in enumerate(values)]
-        counts = self.target.apply(messages, {(TOPIC, 0): (self._at, start + len(values))})
-        self._at = start + len(values)
+        counts = self.target.apply(messages, {(TOPIC, 0): (self.at, start + len(values))})
+        self.at = start + len(values)
         return counts
 
     def sql(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -614,6 +614,20 @@ def test_a_refusal_that_shows_only_at_the_end_of_the_transaction_is_found(make: 
 
 
 # ------------------------------------------------------------------ what cannot be read
+def test_no_flipped_bit_of_a_message_with_its_digest_is_read_as_another_value(ward: Ward) -> None:
+    whole = state(7, 1)
+    headers = ((DIGEST, digest_of(whole)),)
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        ward.target.apply([Message(TOPIC, 0, place, 0, b"k", bytes(flipped), headers)], {(TOPIC, 0): (ward.at, place + 1)})
+        ward.at = place + 1
+    assert ward.dossiers() == []
+    assert {reason for _, _, reason, _ in ward.parked()} == {"damaged"}
+    ward.target.apply([Message(TOPIC, 0, ward.at or 0, 0, b"k", whole, headers)], {(TOPIC, 0): (ward.at, len(whole) + 1)})
+    assert len(ward.dossiers()) == 1
+
+
 def test_damaged_messages_and_unknown_schemas_are_parked_and_the_rest_is_applied(ward: Ward) -> None:
     whole = state(7, 1)
     sent = [b"", b"\x01garbage", whole[: len(whole) // 2], frame(999_999, b"x"), whole]

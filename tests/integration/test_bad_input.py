@@ -94,7 +94,13 @@ class Case:
 
 CASES = [
     Case("13 digits", {"cccd": "0791990007777"}, "applicant_personal_number", "malformed_personal_number", "13 digits where 12 digits are required"),
-    Case("a letter in the number", {"cccd": "07919900O888"}, "applicant_personal_number", "malformed_personal_number", "12 characters, not all of them digits"),
+    Case(
+        "a letter in the number",
+        {"cccd": "07919900O888"},
+        "applicant_personal_number",
+        "malformed_personal_number",
+        "12 characters, not all of them digits",
+    ),
     Case("31 February", {"sinh": "31/02/1980"}, "applicant_birth_date", "impossible_date", "a day or month that does not exist"),
     Case("month 99", {"nop": "20259999101010"}, "submitted_at", "impossible_date", "14 characters that are not a real"),
     Case("an unmapped word", {"tt": "tra_lai"}, "status", "unmapped_word", "'tra_lai' has no mapping"),
@@ -254,7 +260,9 @@ def test_rows_that_do_not_fit_are_parked_each_with_its_reason_and_the_rest_flows
     for case in CASES[1::2]:  # the other half comes live, each between two good ones
         put(service, "ward", case.name, case.row)
         put(service, "ward", f"beside {case.name}")
-    service.sql("ward_ascii", r"INSERT INTO ho_so (ma, tthc, nop, ten, tt) VALUES ('not UTF-8', '1.001', '20250801083000', E'CHIMSECRET\xff\xfe', 'moi')")
+    service.sql(
+        "ward_ascii", r"INSERT INTO ho_so (ma, tthc, nop, ten, tt) VALUES ('not UTF-8', '1.001', '20250801083000', E'CHIMSECRET\xff\xfe', 'moi')"
+    )
     put(service, "ward_ascii", "ascii after")
     wait(lambda: len(parked(service)) >= len(CASES) + 1, story=lambda: str(parked(service)))
     keys = {code: str(key) for code, key in service.sql("ward", "SELECT ma, id FROM ho_so")}
@@ -351,7 +359,16 @@ def test_frames_that_were_cut_or_changed_are_kept_with_their_position(service: C
     whole = max((m.value or b"" for m in messages(service, "lienthong.in") if NAME.encode() in (m.value or b"")), key=len)
     before = service.sql("portal", "SELECT count(*), max(ten), min(ten), max(cccd), min(cccd) FROM ho_so")
     in_name = whole.index(NAME.encode()) + 3  # Avro alone reads this as another name
-    spoiled = [b"", b"not a frame", whole[: len(whole) // 2], whole[:-1], whole + b"x", flipped(whole, in_name), flipped(whole, 12), flipped(whole, len(whole) - 1)]
+    spoiled = [
+        b"",
+        b"not a frame",
+        whole[: len(whole) // 2],
+        whole[:-1],
+        whole + b"x",
+        flipped(whole, in_name),
+        flipped(whole, 12),
+        flipped(whole, len(whole) - 1),
+    ]
     send(service, "lienthong.in", spoiled)
     wait(lambda: len([p for p in parked(service) if p["kind"] == "damaged"]) == len(spoiled), story=lambda: str(parked(service)))
     found = [p for p in parked(service) if p["kind"] == "damaged"]

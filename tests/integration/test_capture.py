@@ -44,9 +44,7 @@ def hub_dsn(pg: PostgresCluster) -> Iterator[str]:
 
 
 @pytest.fixture
-def new_site(
-    pg: PostgresCluster, kafka: KafkaBroker, hub_dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[NewSite]:
+def new_site(pg: PostgresCluster, kafka: KafkaBroker, hub_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewSite]:
     """Makes sources with a database and an in-topic of their own."""
     sites: list[tuple[Site, str]] = []
 
@@ -140,8 +138,10 @@ def test_rollbacks_and_savepoints_leave_only_what_was_committed(site: Site) -> N
 def test_one_transaction_over_several_tables_is_one_reading(site: Site) -> None:
     line = site.line()
     site.sql(
-        "INSERT INTO dossier (id) VALUES (1)", "INSERT INTO officer VALUES (1, 1, 'Chi')",
-        """INSERT INTO "Lệ phí" VALUES ('P1', 'LP', 1, 50000)""", "UPDATE dossier SET note = 'x' WHERE id = 1",
+        "INSERT INTO dossier (id) VALUES (1)",
+        "INSERT INTO officer VALUES (1, 1, 'Chi')",
+        """INSERT INTO "Lệ phí" VALUES ('P1', 'LP', 1, 50000)""",
+        "UPDATE dossier SET note = 'x' WHERE id = 1",
     )
     published = site.drain(line)
     assert len({header.version for header in published.headers}) == 1
@@ -152,8 +152,16 @@ def test_one_transaction_over_several_tables_is_one_reading(site: Site) -> None:
 
 # ------------------------------------------------------------------ values
 TRICKY = {
-    1: "NULL", 2: "'quote' \"double\"", 3: "tab\tnewline\nreturn\r", 4: "back\\slash \\N \\t", 5: "Nguyễn", 6: "Nguye\u0302\u0303n",
-    7: "", 8: "  spaces  ", 9: "😀 \u200b %s %(x)s {0}", 10: "\x01\x7f",
+    1: "NULL",
+    2: "'quote' \"double\"",
+    3: "tab\tnewline\nreturn\r",
+    4: "back\\slash \\N \\t",
+    5: "Nguyễn",
+    6: "Nguye\u0302\u0303n",
+    7: "",
+    8: "  spaces  ",
+    9: "😀 \u200b %s %(x)s {0}",
+    10: "\x01\x7f",
 }
 
 
@@ -197,17 +205,26 @@ ODD_KEYS = {
 @pytest.mark.parametrize("kind", ODD_KEYS)
 def test_a_key_has_one_text_whoever_writes_it(form: str, kind: str, new_site: NewSite) -> None:
     """In the log, in a trigger and in a query a char(8), a time or a boolean look different."""
-    profile = {**PROFILE, "entities": {"dossier": {**PROFILE["entities"]["dossier"], "parts": {}, "fields": {
-        name: spec for name, spec in PROFILE["entities"]["dossier"]["fields"].items() if "." not in str(spec)}}}}
+    profile = {
+        **PROFILE,
+        "entities": {
+            "dossier": {
+                **PROFILE["entities"]["dossier"],
+                "parts": {},
+                "fields": {name: spec for name, spec in PROFILE["entities"]["dossier"]["fields"].items() if "." not in str(spec)},
+            }
+        },
+    }
     site = new_site(form, profile)
     site.install(TABLES, f"ALTER TABLE dossier ALTER COLUMN id TYPE {kind} USING NULL")
     line = site.line()
     kept, removed = ODD_KEYS[kind]
-    site.sql("SET LOCAL timezone = 'Asia/Ho_Chi_Minh'; SET LOCAL datestyle = 'SQL, DMY'",
-             f"INSERT INTO dossier (id, note) VALUES ({kept}::{kind}, 'kept'), ({removed}::{kind}, 'removed')")
+    site.sql(
+        "SET LOCAL timezone = 'Asia/Ho_Chi_Minh'; SET LOCAL datestyle = 'SQL, DMY'",
+        f"INSERT INTO dossier (id, note) VALUES ({kept}::{kind}, 'kept'), ({removed}::{kind}, 'removed')",
+    )
     assert sorted(values["note"] for values in site.drain(line).states().values() if values) == ["kept", "removed"]
-    site.sql("SET LOCAL timezone = 'Asia/Ho_Chi_Minh'; SET LOCAL datestyle = 'SQL, DMY'",
-             f"DELETE FROM dossier WHERE id = {removed}::{kind}")
+    site.sql("SET LOCAL timezone = 'Asia/Ho_Chi_Minh'; SET LOCAL datestyle = 'SQL, DMY'", f"DELETE FROM dossier WHERE id = {removed}::{kind}")
     published = site.drain(line)
     assert list(published.states().values()) == [None]
     held = site.in_hub()
@@ -242,8 +259,13 @@ def test_refusals_name_field_and_reason_and_nothing_else_stops(site: Site) -> No
 
 def test_json_that_cannot_be_read_refuses_its_own_record_only(form: str, new_site: NewSite) -> None:
     fields = {**PROFILE["entities"]["dossier"]["fields"], "summary": {"column": "paper", "path": ["summary"]}}
-    papers = {"table": "dossier", "key": "id", "each": {"column": "paper", "path": ["parts"], "key": "no"},
-              "fields": {"component_code": "no", "name": "name"}, "write": False}
+    papers = {
+        "table": "dossier",
+        "key": "id",
+        "each": {"column": "paper", "path": ["parts"], "key": "no"},
+        "fields": {"component_code": "no", "name": "name"},
+        "write": False,
+    }
     profile = {**PROFILE, "entities": {"dossier": {**PROFILE["entities"]["dossier"], "fields": fields}, "dossier_component": papers}}
     site = new_site(form, profile)
     site.install(TABLES, "ALTER TABLE dossier ADD paper json")
@@ -264,9 +286,7 @@ def test_json_that_cannot_be_read_refuses_its_own_record_only(form: str, new_sit
     assert {key for key in site.in_hub("dossier_component") if key.startswith(("1|", "7|"))} == {"1|B", "7|B"}
 
 
-def test_a_sql_ascii_database_gives_its_utf8_and_its_broken_bytes_are_refused(
-    form: str, new_site: NewSite, pg: PostgresCluster
-) -> None:
+def test_a_sql_ascii_database_gives_its_utf8_and_its_broken_bytes_are_refused(form: str, new_site: NewSite, pg: PostgresCluster) -> None:
     pg.execute("DROP DATABASE IF EXISTS ascii_source WITH (FORCE)")
     pg.execute("CREATE DATABASE ascii_source TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C'")
     site = new_site(form, dsn=pg.dsn("ascii_source"))
@@ -306,8 +326,10 @@ def test_every_status_step_is_kept_and_only_those(site: Site) -> None:
 def test_steps_inside_one_transaction_are_kept_in_order(site: Site) -> None:
     line = site.line()
     site.sql(
-        "INSERT INTO dossier (id, status) VALUES (1, 'working')", "UPDATE dossier SET status = 'waiting' WHERE id = 1",
-        "UPDATE dossier SET status = 'working', note = 'n' WHERE id = 1", "UPDATE dossier SET note = 'm' WHERE id = 1",
+        "INSERT INTO dossier (id, status) VALUES (1, 'working')",
+        "UPDATE dossier SET status = 'waiting' WHERE id = 1",
+        "UPDATE dossier SET status = 'working', note = 'n' WHERE id = 1",
+        "UPDATE dossier SET note = 'm' WHERE id = 1",
     )
     site.drain(line)
     assert site.history("1") == [4, 5, 4]
@@ -330,8 +352,11 @@ def test_a_replay_makes_no_step_twice(site: Site, monkeypatch: pytest.MonkeyPatc
 
 def test_an_unmapped_status_step_is_parked_and_the_others_stay(site: Site) -> None:
     line = site.line()
-    site.sql("INSERT INTO dossier (id, status) VALUES (1, 'working')", "UPDATE dossier SET status = 'mystery' WHERE id = 1",
-             "UPDATE dossier SET status = 'done' WHERE id = 1")
+    site.sql(
+        "INSERT INTO dossier (id, status) VALUES (1, 'working')",
+        "UPDATE dossier SET status = 'mystery' WHERE id = 1",
+        "UPDATE dossier SET status = 'done' WHERE id = 1",
+    )
     site.drain(line)
     assert site.history("1") == [4, 9]
     assert ("1", "status", "unmapped_word") in [(p["local_key"], p["field"], p["reason"]) for p in site.parked()]
@@ -972,7 +997,8 @@ def test_one_unreadable_record_does_not_stop_a_load(form: str, new_site: NewSite
     site.install(TABLES, "ALTER TABLE dossier ADD paper text")
     site.sql(
         """INSERT INTO dossier (id, paper) SELECT n, '{"summary": "fine"}' FROM generate_series(1, 120) n""",
-        r"""UPDATE dossier SET paper = '{"summary": "a\u0000b"}' WHERE id = 20""", "UPDATE dossier SET paper = '{' WHERE id = 70",
+        r"""UPDATE dossier SET paper = '{"summary": "a\u0000b"}' WHERE id = 20""",
+        "UPDATE dossier SET paper = '{' WHERE id = 70",
     )
     with loader_of(site) as loader:
         assert loader.run().records == 120

@@ -288,7 +288,7 @@ def test_triggers_note_keys_moves_and_status_images(ward: Ward, outbox: Connecti
     assert changes(ward, outbox, f"UPDATE {HO_SO} SET ma_tthc = 'y'") == [(HO_SO, "U", {"Số": "1"}, None, None)]
     step = changes(ward, outbox, f"UPDATE {HO_SO} SET trang_thai = 'xong'")
     assert step == [(HO_SO, "U", {"Số": "1"}, None, {"trang_thai": "xong"})]
-    moved = changes(ward, outbox, f"UPDATE {HO_SO} SET \"Số\" = 2")
+    moved = changes(ward, outbox, f'UPDATE {HO_SO} SET "Số" = 2')
     assert moved == [(HO_SO, "U", {"Số": "2"}, {"Số": "1"}, None)]
     assert changes(ward, outbox, f"DELETE FROM {HO_SO}") == [(HO_SO, "D", None, {"Số": "2"}, None)]
     assert changes(ward, outbox, f"TRUNCATE {HO_SO}") == [(HO_SO, "T", None, None, None)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import schemas
-from connectors.avro import id_codec, unframe
+from connectors.avro import DIGEST, digest_of, id_codec, unframe
 from connectors.kafka import Message
 from connectors.postgres import connect, rows, transaction
 from lienthong import hub, in_doubt, route
@@ -558,6 +558,7 @@ def test_headers_name_the_record_type_and_the_version(city: City) -> None:
     headers = dict(sent.headers)
     assert headers["ce_type"] == b"vn.lienthong.Dossier"
     assert headers["ce_id"] == str(sent.meta["version"]).encode()
+    assert headers[DIGEST] == digest_of(sent.body)
 
 
 def test_the_change_list_is_empty_when_all_is_routed(city: City) -> None:

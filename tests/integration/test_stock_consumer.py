@@ -163,9 +163,7 @@ def assert_all_read(read: list[tuple[str, dict[str, Any]]]) -> None:
     assert [name for name, _ in read] == [schemas.full_name(name) for name, _ in SENT]
     for (name, sent), (_, value) in zip(SENT, read, strict=True):
         assert set(value) == {declared["name"] for declared in schemas.raw(name)["fields"]}
-        assert {key: value[key] for key in sent if key not in LOGICAL} == {
-            key: sent[key] for key in sent if key not in LOGICAL
-        }
+        assert {key: value[key] for key in sent if key not in LOGICAL} == {key: sent[key] for key in sent if key not in LOGICAL}
     assert read[0][1]["submitted_at"] == SUBMITTED
     assert read[2][1]["valid_from"] == date(2025, 7, 1)
 
@@ -178,9 +176,7 @@ def test_stock_consumer_reads_every_record_type_without_any_setting(filled: str,
     assert_all_read(read_all(filled, AvroDeserializer(client)))
 
 
-def test_stock_consumer_that_wants_the_latest_version_names_the_subject_strategy(
-    filled: str, client: SchemaRegistryClient
-) -> None:
+def test_stock_consumer_that_wants_the_latest_version_names_the_subject_strategy(filled: str, client: SchemaRegistryClient) -> None:
     settings = {"use.latest.version": True, "subject.name.strategy": topic_record_subject_name_strategy}
     assert_all_read(read_all(filled, AvroDeserializer(client, conf=settings)))
 
@@ -205,11 +201,7 @@ def test_stock_client_asks_everything_else(client: SchemaRegistryClient) -> None
     subject = f"{TOPIC}-vn.lienthong.Fee"
     assert subject in client.get_subjects()
     assert client.get_versions(subject) == [1]
-    assert (
-        client.get_latest_version(subject).schema_id
-        == client.get_version(subject, 1).schema_id
-        == schemas.schema_id("fee")
-    )
+    assert client.get_latest_version(subject).schema_id == client.get_version(subject, 1).schema_id == schemas.schema_id("fee")
     assert client.get_compatibility() == "FULL_TRANSITIVE"
     assert client.test_compatibility(subject, client.get_schema(schemas.schema_id("fee")))
     with pytest.raises(SchemaRegistryError) as caught:

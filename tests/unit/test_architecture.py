@@ -74,9 +74,7 @@ def test_imports_point_one_way() -> None:
 
 def test_the_product_imports_neither_its_tests_nor_its_benchmarks() -> None:
     above = {"tests", "benchmarks"}
-    wrong = [
-        f"{place(f)}:{line}: {name}" for f in files(*LAYERS) for line, name in imports(f) if name.split(".")[0] in above
-    ]
+    wrong = [f"{place(f)}:{line}: {name}" for f in files(*LAYERS) for line, name in imports(f) if name.split(".")[0] in above]
     assert_none(wrong)
 
 
@@ -149,11 +147,7 @@ def environment_uses(file: Path) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv", "putenv"}:
             yield f"{place(file)}:{node.lineno}: {node.attr}"
         elif isinstance(node, ast.ImportFrom) and node.module == "os":
-            yield from (
-                f"{place(file)}:{node.lineno}: {alias.name}"
-                for alias in node.names
-                if alias.name in {"environ", "getenv"}
-            )
+            yield from (f"{place(file)}:{node.lineno}: {alias.name}" for alias in node.names if alias.name in {"environ", "getenv"})
 
 
 def test_the_environment_is_read_in_few_places_only() -> None:

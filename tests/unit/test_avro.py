@@ -189,9 +189,7 @@ def test_value_of_another_type_is_refused_naming_the_field_and_not_the_value(fie
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize(
-    "meta", [None, {}, {**SAMPLE["meta"], "withheld": [None]}, {**SAMPLE["meta"], "version": None}]
-)  # type: ignore[dict-item]
+@pytest.mark.parametrize("meta", [None, {}, {**SAMPLE["meta"], "withheld": [None]}, {**SAMPLE["meta"], "version": None}])  # type: ignore[dict-item]
 def test_record_without_whole_meta_is_refused(meta: object) -> None:
     with pytest.raises(UnfitError) as caught:
         out_codec("dossier").encode({**SAMPLE, "meta": meta})
@@ -267,9 +265,7 @@ def test_string_that_is_not_utf8_is_refused() -> None:
         pytest.param(b"\x02\x01", id="length-minus-1"),
         pytest.param(b"\x02\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01ab", id="length-2-63"),
         pytest.param(b"\x02" + b"\xff" * 30 + b"\x01ab", id="endless-number"),
-        pytest.param(
-            b"\x02\x84\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00ab", id="number-longer-than-64-bits"
-        ),
+        pytest.param(b"\x02\x84\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00ab", id="number-longer-than-64-bits"),
     ],
 )
 def test_impossible_string_is_refused(data: bytes) -> None:

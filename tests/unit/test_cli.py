@@ -65,9 +65,7 @@ def test_every_command_explains_itself_and_each_option(
     assert silent == [], f"options without a word of help: {silent}"
 
 
-def test_without_arguments_the_examples_come_first(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_arguments_the_examples_come_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     call(monkeypatch)
     said = capsys.readouterr()
     text = said.out + said.err
@@ -77,14 +75,10 @@ def test_without_arguments_the_examples_come_first(
 
 def test_the_version_says_what_matters(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "--version") == Exit.FINE
-    assert re.fullmatch(
-        rf"lienthong {re.escape(__version__)} \(schemas release \d+, Python 3\.\d+\.\d+\)\n", capsys.readouterr().out
-    )
+    assert re.fullmatch(rf"lienthong {re.escape(__version__)} \(schemas release \d+, Python 3\.\d+\.\d+\)\n", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("chek", "check"), ("stauts", "status"), ("loda", "load"), ("lagg", "lag")]
-)
+@pytest.mark.parametrize(("typed", "meant"), [("chek", "check"), ("stauts", "status"), ("loda", "load"), ("lagg", "lag")])
 def test_an_unknown_command_is_answered_with_the_nearest(
     typed: str, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,9 +88,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(
     assert f"'{meant}'" in said
 
 
-def test_an_unknown_option_and_a_missing_argument_are_usage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_option_and_a_missing_argument_are_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "check", "--offlin") == Exit.USAGE
     assert "--offline" in capsys.readouterr().err
     assert call(monkeypatch, "load") == Exit.USAGE
@@ -190,9 +182,7 @@ def test_each_kind_of_error_has_its_exit_code(
         Path(report).unlink()
 
 
-def test_a_defect_leaves_a_report_without_values(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_defect_leaves_a_report_without_values(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(_settings: object) -> None:
         raise ValueError("079199000777")
 

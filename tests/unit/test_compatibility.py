@@ -120,9 +120,7 @@ CHANGES: list[tuple[str, Change, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("change", "field", "reader", "words"), [case[1:] for case in CHANGES], ids=[case[0] for case in CHANGES]
-)
+@pytest.mark.parametrize(("change", "field", "reader", "words"), [case[1:] for case in CHANGES], ids=[case[0] for case in CHANGES])
 def test_breaking_change_names_the_field_and_the_reader(change: Change, field: str, reader: str, words: str) -> None:
     problems = check_releases(working=working_with("fee", change))
     assert ("fee", field, reader) in told(problems)
@@ -167,9 +165,7 @@ def test_every_released_version_is_asked_not_only_the_newest() -> None:
 
 def test_problem_reads_as_one_line() -> None:
     problem = check_releases(working=working_with("fee", remove("method")))[0]
-    assert str(problem) == (
-        "fee.method: reader release 1, writer working copy: the field is gone, the reader would take it for empty"
-    )
+    assert str(problem) == ("fee.method: reader release 1, writer working copy: the field is gone, the reader would take it for empty")
 
 
 def test_compatibility_names_the_field() -> None:

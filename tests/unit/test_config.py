@@ -179,7 +179,6 @@ def test_a_mistake_is_reported_with_its_place(tmp_path: Path, file: str, right: 
     assert [line for line in found if line.startswith(expected)], found
 
 
-
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
@@ -243,7 +242,13 @@ def test_missing_and_empty_files_are_problems_not_crashes(tmp_path: Path) -> Non
     assert any("contracts.yaml:1:1: the file is not UTF-8 at byte 3" in line for line in problems(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["a: &a {b: *a}", "a: &a [x, x, x]\n" + "\n".join(f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True))])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a {b: *a}",
+        "a: &a [x, x, x]\n" + "\n".join(f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
+    ],
+)
 def test_aliases_cannot_blow_up_memory(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     assert "too deep or too large" in read_document(tmp_path / "x.yaml", "x.yaml").problems[0].message
@@ -286,7 +291,9 @@ def test_json_schema_names_its_dialect_and_refuses_unknown_keys(kind: str) -> No
 
 
 PAGE = Path(__file__).parents[2] / "docs/onboarding.md"
-PAGE_PROFILES = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL) if "profile: ward-" in block and "entities:" in block]
+PAGE_PROFILES = [
+    block for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL) if "profile: ward-" in block and "entities:" in block
+]
 
 
 @pytest.mark.parametrize("text", PAGE_PROFILES, ids=lambda text: text.partition("profile: ")[2].partition("\n")[0])

@@ -16,8 +16,11 @@ from lienthong.settings import Profile
 @pytest.mark.parametrize(
     ("written", "parts"),
     [
-        ("dossier", ("public", "dossier")), ("motcua.ho_so", ("motcua", "ho_so")), ('"Hồ sơ"', ("public", "Hồ sơ")),
-        ('quan_ly."Hồ sơ"', ("quan_ly", "Hồ sơ")), ('"Quản lý"."a.b"', ("Quản lý", "a.b")),
+        ("dossier", ("public", "dossier")),
+        ("motcua.ho_so", ("motcua", "ho_so")),
+        ('"Hồ sơ"', ("public", "Hồ sơ")),
+        ('quan_ly."Hồ sơ"', ("quan_ly", "Hồ sơ")),
+        ('"Quản lý"."a.b"', ("Quản lý", "a.b")),
     ],
 )
 def test_tables_as_a_profile_writes_them(written: str, parts: tuple[str, str]) -> None:
@@ -53,7 +56,10 @@ PROFILE = Profile.model_validate(
         "profile": "p",
         "entities": {
             "dossier": {
-                "table": 'q."Hồ sơ"', "key": ["b", "a"], "events": "st", "fields": {"status": "st"},
+                "table": 'q."Hồ sơ"',
+                "key": ["b", "a"],
+                "events": "st",
+                "fields": {"status": "st"},
                 "parts": {
                     "own": {"table": "own", "on": {"x": "a", "y": "b"}},
                     "far": {"table": "far", "on": {"id": "far_id"}},

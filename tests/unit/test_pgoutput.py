@@ -107,7 +107,9 @@ def test_other_messages_are_ignored(message: bytes) -> None:
 
 def test_a_table_announced_again_has_its_new_columns() -> None:
     seen = decoded(
-        change(b"I", b"N" + row("1", "x", "a")), relation(columns=("status", "id")), change(b"I", b"N" + row("b", "2")),
+        change(b"I", b"N" + row("1", "x", "a")),
+        relation(columns=("status", "id")),
+        change(b"I", b"N" + row("b", "2")),
     )
     assert [new for _, _, new, _ in seen.changes] == [{"id": "1", "status": "a"}, {"status": "b", "id": "2"}]
 
@@ -152,8 +154,13 @@ def test_step_numbers_rise_from_transaction_to_transaction_and_fit_64_bits() -> 
 @pytest.mark.parametrize(
     ("snapshot", "xid", "seen"),
     [
-        ("10:20:12,15", 9, True), ("10:20:12,15", 11, True), ("10:20:12,15", 12, False), ("10:20:12,15", 20, False),
-        ("4294967300:4294967310:", 5, True), ("4294967300:4294967310:4294967301", 5, False), ("4294967300:4294967310:", 4294967290, True),
+        ("10:20:12,15", 9, True),
+        ("10:20:12,15", 11, True),
+        ("10:20:12,15", 12, False),
+        ("10:20:12,15", 20, False),
+        ("4294967300:4294967310:", 5, True),
+        ("4294967300:4294967310:4294967301", 5, False),
+        ("4294967300:4294967310:", 4294967290, True),
     ],
 )
 def test_a_32_bit_xid_is_found_in_a_snapshot_of_any_epoch(snapshot: str, xid: int, *, seen: bool) -> None:

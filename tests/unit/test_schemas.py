@@ -91,15 +91,11 @@ def test_fields_keep_their_order_and_name_a_group_and_a_class(entity: str) -> No
 @pytest.mark.parametrize("entity", schemas.ENTITIES)
 def test_groups_hold_each_field_once(entity: str) -> None:
     assert tuple(schemas.groups(entity)) == CONTRACT_GROUPS[entity]
-    assert [name for names in schemas.groups(entity).values() for name in names] == [
-        field.name for field in schemas.fields(entity)
-    ]
+    assert [name for names in schemas.groups(entity).values() for name in names] == [field.name for field in schemas.fields(entity)]
 
 
 def test_fields_say_their_type_in_the_words_of_the_service() -> None:
-    found = {
-        name: schemas.field("dossier", name) for name in ("submitted_at", "applicant_birth_date", "status", "fee_total")
-    }
+    found = {name: schemas.field("dossier", name) for name in ("submitted_at", "applicant_birth_date", "status", "fee_total")}
     assert {name: field.type for name, field in found.items()} == {
         "submitted_at": "instant",
         "applicant_birth_date": "partial-date",
@@ -113,12 +109,7 @@ def test_fields_say_their_type_in_the_words_of_the_service() -> None:
 
 
 def test_sensitive_fields_are_those_of_the_decree() -> None:
-    found = {
-        (entity, field.name)
-        for entity in schemas.ENTITIES
-        for field in schemas.fields(entity)
-        if field.pii == "sensitive"
-    }
+    found = {(entity, field.name) for entity in schemas.ENTITIES for field in schemas.fields(entity) if field.pii == "sensitive"}
     assert found == SENSITIVE
 
 
@@ -180,9 +171,7 @@ def test_projection_holds_only_the_fields_of_the_mask_in_order() -> None:
         ("status", ["null", "int"]),
     ]
     assert part["name"] == "Dossier"
-    assert (
-        schemas.projection("dossier", mask, physical=False)["fields"][1]["type"][1]["logicalType"] == "timestamp-micros"
-    )
+    assert schemas.projection("dossier", mask, physical=False)["fields"][1]["type"][1]["logicalType"] == "timestamp-micros"
 
 
 def test_projection_of_everything_is_the_whole_entity_without_meta() -> None:

@@ -147,9 +147,7 @@ def test_version_of_a_subject(client: TestClient, version: str) -> None:
     assert json.loads(answer["schema"]) == schemas.raw("fee")
 
 
-@pytest.mark.parametrize(
-    "rest", ["/versions", "/versions/1", "/versions/latest/schema", "/versions/1/referencedby", "/metadata"]
-)
+@pytest.mark.parametrize("rest", ["/versions", "/versions/1", "/versions/latest/schema", "/versions/1/referencedby", "/metadata"])
 @pytest.mark.parametrize("subject", ["unknown", "lienthong.out.ward-tan-dinh-value", f"lienthong.out.nobody-{FEE}"])
 def test_unknown_subject_is_refused(client: TestClient, subject: str, rest: str) -> None:
     assert_refused(client.get(f"/subjects/{subject}{rest}"), 40401)
@@ -173,14 +171,10 @@ def test_page_that_is_no_number_is_refused(client: TestClient) -> None:
 
 
 # ------------------------------------------------------------------ posted schemas
-@pytest.mark.parametrize(
-    "media_type", [MEDIA_TYPE, "application/vnd.schemaregistry+json", "application/json", "application/octet-stream"]
-)
+@pytest.mark.parametrize("media_type", [MEDIA_TYPE, "application/vnd.schemaregistry+json", "application/json", "application/octet-stream"])
 def test_schema_is_found_under_its_subject_whatever_the_bodys_type(client: TestClient, media_type: str) -> None:
     body = json.dumps(body_of(schemas.physical("fee")))
-    response = client.post(
-        f"/subjects/{SUBJECT}?normalize=False&deleted=True", content=body, headers={"Content-Type": media_type}
-    )
+    response = client.post(f"/subjects/{SUBJECT}?normalize=False&deleted=True", content=body, headers={"Content-Type": media_type})
     assert response.status_code == 200
     assert {key: response.json()[key] for key in ("subject", "id", "version")} == {
         "subject": SUBJECT,
@@ -229,9 +223,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize("body", BAD_BODIES, ids=[str(body[:30]) for body in BAD_BODIES])
-@pytest.mark.parametrize(
-    "path", [f"/subjects/{SUBJECT}", f"/subjects/{SUBJECT}/versions", f"/compatibility/subjects/{SUBJECT}/versions"]
-)
+@pytest.mark.parametrize("path", [f"/subjects/{SUBJECT}", f"/subjects/{SUBJECT}/versions", f"/compatibility/subjects/{SUBJECT}/versions"])
 def test_invalid_schema_is_refused(client: TestClient, path: str, body: bytes) -> None:
     assert_refused(client.post(path, content=body), 42201)
 

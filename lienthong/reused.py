@@ -1,0 +1,71 @@
+"""Local keys that a restored source has given to another record: serial numbers begin again where the copy stood (R4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import schemas
+from connectors.postgres import Cursor
+from lienthong import hub, links, parked
+from lienthong.batch import Batch, Item
+from lienthong.frames import DELETE, STATE
+from lienthong.identity import agree, claim_of
+from lienthong.keys import former_key
+
+
+def part(cursor: Cursor, items: Sequence[Item], batch: Batch) -> None:
+    """Let go of what was known under keys that are another record's in the new epoch.
+
+    What the source said before stays with its record, under a key of its own, and a person decides about it as about all that is forgotten.
+    """
+    for item in items:
+        if item.known is not None and item.entry.epoch > item.known.epoch and item.known.op != "p" and _is_another(cursor, item):
+            _keep(cursor, item, batch)
+            item.known = None
+
+
+def _is_another(cursor: Cursor, item: Item) -> bool:
+    """By the record that we wrote the row for, by the dossier above, or by the identifier.
+
+    A citizen's number may be corrected, and then the name and the birth year are the same. Dossiers of one procedure and day are many.
+    """
+    entry, known = item.entry, item.known
+    assert known is not None
+    if entry.op != STATE:
+        return False
+    if entry.record is not None:
+        return links.living(cursor, entry.record) != links.living(cursor, known.record)
+    if entry.parent is not None and known.parent_key == former_key(entry.parent, known.epoch):
+        return True
+    claim = claim_of(entry.entity, item.values, item.parent)
+    if claim is None or known.claim is None or claim == known.claim:
+        return False
+    return entry.entity != "citizen" or not agree(entry.entity, item.values, hub.bodies(cursor, [item.key]).get(item.key, {}))
+
+
+def _keep(cursor: Cursor, item: Item, batch: Batch) -> None:
+    entry, known = item.entry, item.known
+    assert known is not None
+    key = former_key(entry.key, known.epoch)
+    cursor.execute("UPDATE hub.contribution SET local_key = %s WHERE (system, entity, local_key) = (%s, %s, %s)", [key, *item.key])
+    if known.op == "s":
+        parked.ghost(cursor, batch, entry.at, (entry.system, entry.entity, key), known.version, "its local key is another record's now: ")
+    if entry.parent is not None:
+        return
+    cursor.execute(
+        "UPDATE hub.contribution SET parent_key = %s WHERE system = %s AND entity = ANY(%s) AND parent_key = %s AND epoch < %s",
+        [former_key(entry.key, known.epoch), entry.system, list(schemas.ENTITIES), entry.key, entry.epoch],
+    )
+    _part_children(item, batch)
+
+
+def _part_children(root: Item, batch: Batch) -> None:
+    """What the batch says of children that were under the root before: they have another parent, and nobody has ended them."""
+    for child in list(batch.items):
+        if child.known is None or (child.entry.system, child.entry.parent) != (root.entry.system, root.entry.key):
+            continue
+        if child.known.parent_key == root.entry.key and child.known.epoch < root.entry.epoch:
+            child.known.parent_key = former_key(root.entry.key, child.known.epoch)
+            if child.entry.op == DELETE:
+                batch.items.remove(child)
+                batch.counts[child.entry.at, child.entry.system, child.entry.entity, "older"] += 1
