@@ -12,9 +12,10 @@ from itertools import islice
 from typing import Any
 
 import orjson
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 import schemas
-from connectors.postgres import Connection, connect, one, rows, snapshot, transaction
+from connectors.postgres import Connection, Contended, connect, one, rows, snapshot, transaction
 from lienthong import __version__
 from lienthong.authority import Authority
 from lienthong.contracts import terms_of
@@ -159,6 +160,8 @@ class Comparison:
             cursor.execute("INSERT INTO hub.setting VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value", [name, digest])
 
     # ------------------------------------------------------------ one entity
+    # Live merges lock the same rows.
+    @retry(retry=retry_if_exception_type(Contended), stop=stop_after_attempt(10), wait=wait_fixed(0.5), reraise=True)
     def compare(self, entity: str, scope: Scope) -> Compared:
         """Compare one entity; differences are kept in the hub for `repair`. Raises `TransientError` when something does not answer."""
         begun = time.monotonic()

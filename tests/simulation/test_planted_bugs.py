@@ -96,8 +96,8 @@ BUGS: dict[str, Bug] = {
 }
 
 
-RARE = {"a delivered value becomes the receiver's word", "no base: everything is an edit"}
-"""Found after hundreds of histories: planted in the long profile only."""
+RARE = {"a delivered value becomes the receiver's word", "no base: everything is an edit", "offsets without compare-and-set"}
+"""Found after hundreds of histories: planted in the long profile only; `make guards` switches these rules off too."""
 
 
 @contextmanager
