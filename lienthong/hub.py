@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
@@ -31,8 +30,6 @@ from lienthong.days import day_number
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
 
 IDS_BLOCK = 1000
-SERVER_VERSION = 180000
-SCHEMA_FILES = ("hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certificate.sql")  # run in this order at every start
 
 SMALL_ROWS = 400  # up to here rows travel as arrays: using a temporary table costs its truncation at every commit (15% of a live batch)
 
@@ -104,20 +101,6 @@ def named() -> Iterator[None]:
         if not str(error).startswith(("42P01", "3F000")):
             raise
         raise ConfigError("the hub is empty: it is set up by the first `lienthong run` or `lienthong load`") from None
-
-
-def install(dsn: str) -> None:
-    """Create or complete the hub's schema."""
-    connection = connect(dsn, application_name="lienthong install")
-    try:
-        with transaction(connection) as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('lienthong.install')), current_setting('server_version_num')::int")
-            if cursor.fetchall()[0][1] < SERVER_VERSION:
-                raise ConfigError(f"the hub needs PostgreSQL {SERVER_VERSION // 10000} or later (OLD and NEW in RETURNING)")
-            for name in SCHEMA_FILES:
-                cursor.execute(files("lienthong").joinpath("sql", name).read_text("utf-8"))
-    finally:
-        connection.close()
 
 
 def open_hub(dsn: str, role: str) -> Connection:

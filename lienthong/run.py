@@ -17,7 +17,7 @@ from types import FrameType
 
 from connectors.kafka import Admin, PositionLost
 from connectors.postgres import connect, transaction
-from lienthong import hub, merging, prober, route
+from lienthong import hub, hub_schema, merging, prober, route
 from lienthong.apply import run as apply_run
 from lienthong.capture import run as capture_run
 from lienthong.errors import FatalError, FencedError, TransientError
@@ -40,7 +40,7 @@ RESTART_SECONDS = (0, 1, 2, 5, 10, 30)  # of a process that keeps ending soon af
 def prepare(settings: Settings) -> None:
     """Create what the service itself needs: the hub's schema and the topics (never by broker defaults)."""
     with hub.named():
-        hub.install(settings.hub.dsn)
+        hub_schema.install(settings.hub.dsn)
     admin = Admin(settings.kafka.bootstrap)
     try:
         replication = settings.kafka.replication

@@ -19,6 +19,25 @@ from lienthong.embedded import Stack
 WAIT_SECONDS = 45.0
 ROLES = ("capture", "merge", "route", "apply")
 
+TABLE = """
+CREATE TABLE ho_so (ma text PRIMARY KEY, tthc text NOT NULL, nop timestamptz NOT NULL, ten text NOT NULL, tt text NOT NULL, ghi_chu text)
+"""
+PROFILE = """
+version: 1
+profile: simple
+entities:
+  dossier:
+    table: ho_so
+    key: ma
+    identifiers: {national: ma}
+    fields:
+      procedure_code: tthc
+      submitted_at: nop
+      applicant_name: ten
+      status: {column: tt, values: {moi: 1, dang_xu_ly: 4, xong: 9}}
+      note: ghi_chu
+"""
+"""The small layout that most cities of tests have."""
 AUTHORITY = """
 version: 1
 authority:

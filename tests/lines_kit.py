@@ -11,26 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.city import AUTHORITY, City, city, wait
+from tests.city import AUTHORITY, PROFILE, TABLE, City, city, wait
 
-TABLE = """
-CREATE TABLE ho_so (ma text PRIMARY KEY, tthc text NOT NULL, nop timestamptz NOT NULL, ten text NOT NULL, tt text NOT NULL, ghi_chu text)
-"""
-PROFILE = """
-version: 1
-profile: simple
-entities:
-  dossier:
-    table: ho_so
-    key: ma
-    identifiers: {national: ma}
-    fields:
-      procedure_code: tthc
-      submitted_at: nop
-      applicant_name: ten
-      status: {column: tt, values: {moi: 1, dang_xu_ly: 4, xong: 9}}
-      note: ghi_chu
-"""
 SYSTEMS = """
 version: 1
 hub: {{dsn: "${{HUB_DSN}}"}}

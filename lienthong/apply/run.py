@@ -73,7 +73,8 @@ class Supervised:
         if state != self.state or str(error) != self.reason:
             logger.warning(str(error), extra={"action": f"apply_{state}", "system": self.system, "code": error.code})
         self.state, self.reason = state, str(error)
-        wait = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)] if transient else STOPPED_RETRY_SECONDS
+        stopped = LOST_RETRY_SECONDS if isinstance(error, witness.WentBack | witness.Held) else STOPPED_RETRY_SECONDS
+        wait = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)] if transient else stopped
         self.next_try = time.monotonic() + wait
         self.failures += 1
         if self.target is not None:
@@ -109,6 +110,8 @@ class ApplyLine:
             self.consumer.pause(topic, partition)
             return None
         try:
+            with transaction(supervised.open().connection) as cursor:
+                witness.check_written(self.hub, supervised.system, cursor)
             supervised.position = supervised.open().stored(topic, partition)
             reason = self._went_back(supervised)
         except LienThongError as error:
@@ -137,7 +140,6 @@ class ApplyLine:
         why = place.lost_place(supervised.system, problem.position, *self.consumer.bounds(problem.topic, problem.partition))
         witness.hold(self.hub, supervised.system, why)
         supervised.failed(witness.Held(why))
-        supervised.next_try = time.monotonic() + LOST_RETRY_SECONDS
 
     def step(self, timeout_ms: int = 100) -> int:
         """Apply what one poll brings; returns how many messages."""
@@ -205,6 +207,7 @@ class ApplyLine:
             return
         self._beat_at = time.monotonic()
         self._leave()
+        self._rest()
         now = int(time.time() * 1_000_000)
         assigned, drained = self.consumer.assigned(), self.consumer.drained()
         with transaction(self.hub) as cursor:
@@ -217,6 +220,15 @@ class ApplyLine:
                 if supervised.state == "running" and supervised.position != supervised.shown:
                     supervised.shown = supervised.position
                     cursor.execute(_APPLIED, [supervised.system, supervised.position])
+
+    def _rest(self) -> None:
+        """Nothing is written to a system that went back in time before a person has chosen how it goes on."""
+        with transaction(self.hub) as cursor:
+            fenced = witness.fenced(cursor)
+        for supervised in self._running():
+            if supervised.system in fenced:
+                supervised.failed(witness.WentBack(fenced[supervised.system]))
+                self.consumer.pause(supervised.topic, 0)
 
     def _leave(self) -> None:
         """Systems without a contract from which everything is withdrawn are let go of."""

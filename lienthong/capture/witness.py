@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from connectors.postgres import Connection, Cursor, one, transaction
+from connectors.postgres import Connection, Cursor, one, rows, transaction
 from lienthong.errors import FatalError, TransientError
 
 LOOK_SECONDS = 5.0
@@ -108,6 +108,29 @@ def fence(connection: Connection, system: str, why: str, *, failover: bool = Fal
                ON CONFLICT (system) DO UPDATE SET fenced = excluded.fenced, failover = excluded.failover""",
             [system, why, failover],
         )
+
+
+def check_written(connection: Connection, system: str, cursor: Cursor) -> None:
+    """Compare a system that is to be written to, in whose database the cursor is, with what it was as a source.
+
+    Its serial keys may name other records now. Raises `WentBack` and remembers that, as when it is read.
+    """
+    known = load(connection, system)
+    if known.fenced is not None:
+        raise WentBack(known.fenced)
+    if known.mark is None:
+        return  # it is not read
+    now = mark_of(cursor, system)
+    lost = missing(known.mark, now)
+    if lost is not None or now.timeline != known.mark.timeline:
+        why = choice(system, lost, (known.mark.timeline, now.timeline))
+        fence(connection, system, why, failover=lost is None)
+        raise WentBack(why)
+
+
+def fenced(cursor: Cursor) -> dict[str, str]:
+    """The systems that wait for a person to choose, and why."""
+    return dict(rows(cursor, "SELECT system, fenced FROM hub.source_mark WHERE fenced IS NOT NULL"))
 
 
 def accept(connection: Connection, system: str, now: Mark, *, new_life: bool) -> None:

@@ -65,16 +65,17 @@ def certificate_close(
     as_json: AsJson = False,
 ) -> int:
     """Close days: certify sums and holdings of each system and entity, signed, and publish them. A day that stays open ends it with 1."""
+    from lienthong import hub_schema
     from lienthong.certificates.close import Closing
     from lienthong.certificates.publish import publish
-    from lienthong.hub import install, named
+    from lienthong.hub import named
 
     settings, signer = settings_of(config), _signer()
     of = None if day is None else _day(day)
     for name in system or ():
         known("system", name, settings.systems)
     with named():
-        install(settings.hub.dsn)
+        hub_schema.install(settings.hub.dsn)
     told = (lambda words: err.print(f"closing: {words}", highlight=False)) if err.is_terminal else (lambda _: None)
     with Closing(settings, signer, wait_seconds=wait, told=told) as closing:
         closed = closing.run(system or list(settings.systems), of)

@@ -83,7 +83,7 @@ def up(
     cluster: Annotated[list[str] | None, typer.Option("--cluster", help="The PostgreSQL clusters to start.")] = None,
 ) -> int:
     """Start embedded PostgreSQL and Kafka with an empty hub, print the addresses as shell exports, and wait for Ctrl-C."""
-    from lienthong import hub
+    from lienthong import hub_schema
     from lienthong.embedded import Stack
 
     names = list(dict.fromkeys([*(cluster or ["central", "local"]), "hub"]))
@@ -91,7 +91,7 @@ def up(
         central = stack.postgres["hub"]
         if not central.execute("SELECT 1 FROM pg_database WHERE datname = 'hub'").strip():
             central.create_database("hub")
-        hub.install(central.dsn("hub"))
+        hub_schema.install(central.dsn("hub"))
         assert stack.kafka is not None
         out.out(f"export HUB_DSN={central.dsn('hub')}", highlight=False)
         out.out(f"export KAFKA_BOOTSTRAP={stack.kafka.bootstrap}", highlight=False)

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from connectors.postgres import connect
+from lienthong import hub_schema
 from lienthong.errors import ConfigError, FatalError, TransientError
-from lienthong.hub import install, named
+from lienthong.hub import named
 from lienthong.reconcile.compare import Compared, Comparison, Scope
 from lienthong.reconcile.judge import CAPTURE
 from lienthong.reconcile.repair import ACTS, RE_READ, Action, Planner, Repair, known_differences
@@ -31,7 +32,7 @@ def reconcile_systems(
     """Compare some systems, one after the other; one that does not answer holds up nobody else."""
     found = Found()
     with named():
-        install(settings.hub.dsn)
+        hub_schema.install(settings.hub.dsn)
     for system in systems:
         try:
             with Comparison(
@@ -70,7 +71,7 @@ def as_document(found: Found) -> dict[str, Any]:
 def plan_repair(settings: Settings, systems: Sequence[str], entities: Sequence[str]) -> list[Action]:
     """What would be done about the differences that are known."""
     with named():
-        install(settings.hub.dsn)
+        hub_schema.install(settings.hub.dsn)
         connection = connect(settings.hub.dsn, application_name="lienthong repair")
         try:
             return Planner(settings).plan(connection, known_differences(settings, systems, entities))

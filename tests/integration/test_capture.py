@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from connectors.postgres import transaction
-from lienthong import frames, hub, load
+from lienthong import frames, hub, hub_schema, load
 from lienthong.capture import outbox, wal
 from lienthong.capture.line import Line
 from lienthong.capture.run import Supervised
@@ -38,7 +38,7 @@ def hub_dsn(pg: PostgresCluster) -> Iterator[str]:
     """One hub for the module; every test has a system of its own. It does not wait for standbys, which a test takes away."""
     dsn = pg.create_database("capture_hub")
     pg.execute("ALTER DATABASE capture_hub SET synchronous_commit = local")
-    hub.install(dsn)
+    hub_schema.install(dsn)
     yield dsn
     pg.drop_database("capture_hub")
 

@@ -18,13 +18,13 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from connectors.kafka import Producer
-from lienthong import frames, hub
+from lienthong import frames, hub_schema
 from lienthong.certificates.chain import counted
 from lienthong.certificates.form import OUTCOMES
 from lienthong.days import date_of, day_number
 from lienthong.frames import STATE, Header, encode_body, mask_of, note_frame, pack_entry
 from lienthong.vault import Vault
-from tests.city import AUTHORITY, City, city, wait
+from tests.city import AUTHORITY, PROFILE, TABLE, City, city, wait
 from tests.merge_kit import DAY, DOSSIER, Hub, framed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -35,7 +35,7 @@ DAY_MICROS = 86_400_000_000
 # ------------------------------------------------------------------ the sums of a day, at the hub
 @pytest.fixture
 def kept(database: str) -> Iterator[Hub]:
-    hub.install(database)
+    hub_schema.install(database)
     made = Hub(database)
     yield made
     made.connection.close()
@@ -92,42 +92,27 @@ def test_each_days_sum_is_exact_whatever_comes_twice_late_refused_or_damaged(kep
 
 
 def test_totals_of_before_are_kept_without_a_day(database: str) -> None:
-    hub.install(database)
+    hub_schema.install(database)
     made = Hub(database)
     with made.connection.cursor() as cursor:
         cursor.execute("DROP VIEW hub.counter; CREATE TABLE hub.counter (system text, entity text, outcome text, n bigint)")
+        cursor.execute("DELETE FROM hub.setting WHERE name = 'schema'")
         cursor.execute("INSERT INTO hub.counter VALUES ('portal', 'dossier', 'merged', 7)")
     made.connection.commit()
     for _ in range(2):
-        hub.install(database)
+        hub_schema.install(database)
     assert made.sql("SELECT system, entity, outcome, n FROM hub.counter") == [("portal", "dossier", "merged", 7)]
     made.connection.close()
 
 
 # ------------------------------------------------------------------ days of a city
-TABLE = "CREATE TABLE ho_so (ma text PRIMARY KEY, tthc text NOT NULL, nop timestamptz NOT NULL, ten text NOT NULL, tt text NOT NULL, ghi_chu text)"
-PROFILE = """
-version: 1
-profile: full
-entities:
-  dossier:
-    table: ho_so
-    key: ma
-    identifiers: {national: ma}
-    fields:
-      procedure_code: tthc
-      submitted_at: nop
-      applicant_name: ten
-      status: {column: tt, values: {moi: 1, dang_xu_ly: 4, xong: 9}}
-      note: ghi_chu
-"""
 SYSTEMS = """
 version: 1
 hub: {dsn: "${HUB_DSN}"}
 kafka: {bootstrap: "${KAFKA_BOOTSTRAP}", partitions: 1}
 systems:
-  ward: {profile: full, dsn: "${WARD_DSN}", capture: outbox, kind: ward, units: ["26740"]}
-  archive: {profile: full, dsn: "${ARCHIVE_DSN}", capture: none, kind: other}
+  ward: {profile: simple, dsn: "${WARD_DSN}", capture: outbox, kind: ward, units: ["26740"]}
+  archive: {profile: simple, dsn: "${ARCHIVE_DSN}", capture: none, kind: other}
 """
 CONTRACTS = """
 version: 1
@@ -149,7 +134,7 @@ def town(stack_root: Path) -> Iterator[City]:
         made.write("systems.yaml", SYSTEMS)
         made.write("authority.yaml", AUTHORITY.replace("portal", '"kind:portal"'))
         made.write("contracts.yaml", CONTRACTS)
-        made.write("profiles/full.yaml", PROFILE)
+        made.write("profiles/simple.yaml", PROFILE)
         made.install("ward", "archive")
         made.sql("ward", *[_insert(f"H-{n:04}") for n in range(20)])
         made.environment[KEY] = made.cli("certificate", "key").stdout.strip()

@@ -7,25 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.city import AUTHORITY, City, city, wait
+from tests.city import AUTHORITY, PROFILE, TABLE, City, city, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-TABLE = "CREATE TABLE ho_so (ma text PRIMARY KEY, tthc text NOT NULL, nop timestamptz NOT NULL, ten text NOT NULL, tt text NOT NULL)"
-PROFILE = """
-version: 1
-profile: simple
-entities:
-  dossier:
-    table: ho_so
-    key: ma
-    identifiers: {national: ma}
-    fields:
-      procedure_code: tthc
-      submitted_at: nop
-      applicant_name: ten
-      status: {column: tt, values: {moi: 1, xong: 9}}
-"""
 SYSTEMS = """
 version: 1
 hub: {dsn: "${HUB_DSN}"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lienthong import hub, in_doubt, route
-from tests.integration.test_apply import DOSSIER, Ward, fee, merged, removed, state
-from tests.integration.test_route import City, Topics
+from lienthong import hub_schema, in_doubt, route
+from tests.apply_kit import DOSSIER, Ward, fee, merged, removed, state
+from tests.route_kit import City, Topics
 
 OTHER = DOSSIER | {"national_code": None}
 
@@ -117,7 +117,7 @@ def test_the_router_tells_when_only_the_parent_has_changed(database: str, monkey
     topics = Topics()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
     monkeypatch.setattr(in_doubt, "Ends", lambda _: topics)
-    hub.install(database)
+    hub_schema.install(database)
     city = City(database, topics)
     for record in (1, 2):
         city.put(record)

@@ -12,8 +12,8 @@ from lienthong.capture import wal
 from lienthong.capture.wal import WalLine
 from lienthong.embedded import PostgresCluster
 from lienthong.errors import TransientError
-from tests.city import AUTHORITY, City, city
-from tests.integration.test_contract_removed import PROFILE, TABLE, contracts
+from tests.city import AUTHORITY, PROFILE, TABLE, City, city
+from tests.integration.test_contract_removed import contracts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SYSTEMS = """

@@ -9,11 +9,11 @@ import pytest
 
 import schemas
 from connectors.postgres import transaction
-from lienthong import hub, in_doubt, route
+from lienthong import route
 from lienthong.embedded import PostgresCluster
 from lienthong.parked import Wanted, at_target
-from tests.integration.test_apply import DOSSIER, Ward, removed, state
-from tests.integration.test_two_way import UNIT_A, UNIT_B, WARD_ROW, WARDS, Bus, City, settings
+from tests.apply_kit import DOSSIER, Ward, removed, state
+from tests.two_way_kit import UNIT_A, UNIT_B, WARD_ROW, City, two_way_city
 
 EVERY = list(schemas.groups("dossier"))
 BAD = DOSSIER | {"note": "forbidden"}
@@ -21,18 +21,8 @@ BAD = DOSSIER | {"note": "forbidden"}
 
 @pytest.fixture
 def city(pg: PostgresCluster, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
-    bus = Bus()
-    monkeypatch.setattr(route, "Producer", lambda *_, **__: bus)
-    monkeypatch.setattr(in_doubt, "Ends", lambda _: bus)
-    hub.install(database)
-    prefix = database.rpartition("/")[2]
-    names = {name: f"{prefix}_{name.replace('-', '_')}" for name in ("portal", *WARDS)}
-    made = City(settings(database, {name: pg.create_database(local) for name, local in names.items()}), bus)
-    made.settle()
-    yield made
-    made.close()
-    for local in names.values():
-        pg.drop_database(local)
+    with two_way_city(pg, database, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from lienthong import frames
 from lienthong.embedded.ports import free_port
 from lienthong.vault import Vault
 from lienthong.web.metrics import LABELS
-from tests.city import AUTHORITY, City, city, wait
+from tests.city import AUTHORITY, PROFILE, City, city, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -33,21 +33,6 @@ CREATE TABLE ho_so (
   ma text PRIMARY KEY, tthc text NOT NULL, nop timestamptz NOT NULL, ten text, tt text NOT NULL, ghi_chu text CONSTRAINT cam CHECK (ghi_chu <> 'cam'))
 """
 WITHOUT_RULE = TABLE.replace(" CONSTRAINT cam CHECK (ghi_chu <> 'cam')", "")
-PROFILE = """
-version: 1
-profile: simple
-entities:
-  dossier:
-    table: ho_so
-    key: ma
-    identifiers: {national: ma}
-    fields:
-      procedure_code: tthc
-      submitted_at: nop
-      applicant_name: ten
-      status: {column: tt, values: {moi: 1, dang_xu_ly: 4, xong: 9}}
-      note: ghi_chu
-"""
 SYSTEMS = """
 version: 1
 hub: {dsn: "${HUB_DSN}"}

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.kafka import Message
 from connectors.postgres import transaction
-from lienthong import frames, hub, links, parked
+from lienthong import frames, hub_schema, links, parked
 from lienthong.breaker import MassFailure
 from lienthong.embedded import KafkaBroker, PostgresCluster
 from lienthong.frames import Header, note_frame
@@ -19,9 +19,9 @@ from lienthong.parked_desk import Desk
 from lienthong.parked_replay import Order, Replayer
 from lienthong.settings import Parking, Stop
 from lienthong.vault import Vault
+from tests.apply_kit import DOSSIER, TABLES, TOPIC, Ward, fee, removed, state
 from tests.capture_kit import TABLES as SOURCE_TABLES
 from tests.capture_kit import Site, settings_for
-from tests.integration.test_apply import DOSSIER, TABLES, TOPIC, Ward, fee, removed, state
 from tests.merge_kit import DOSSIER as CITY_DOSSIER
 from tests.merge_kit import Hub, refused
 from tests.merge_kit import state as said
@@ -47,7 +47,7 @@ def ward(database: str) -> Iterator[Ward]:
 
 @pytest.fixture
 def city(database: str) -> Iterator[Hub]:
-    hub.install(database)
+    hub_schema.install(database)
     made = Hub(database)
     yield made
     made.connection.close()
@@ -188,7 +188,7 @@ def test_a_load_of_records_that_do_not_fit_stops_and_sends_nothing_of_that_range
 ) -> None:
     monkeypatch.setattr(frames, "TOPIC", "lienthong.in.parked-load")
     hub_dsn = pg.create_database("parked_load_hub")
-    hub.install(hub_dsn)
+    hub_schema.install(hub_dsn)
     site = Site(settings_for("outbox", "ward-load", database, hub_dsn, kafka.bootstrap), "ward-load")
     try:
         word = "CASE WHEN n % 2 = 0 THEN 'odd' ELSE 'new' END"

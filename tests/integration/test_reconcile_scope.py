@@ -7,7 +7,7 @@ import random
 import orjson
 
 from connectors.postgres import connect, copy_rows, rows, sql, transaction
-from lienthong import hub
+from lienthong import hub_schema
 from lienthong.contracts import Terms
 from lienthong.entitled import read_golden
 from lienthong.reconcile.hubside import entitled_condition
@@ -32,7 +32,7 @@ def _scope(draw: random.Random, depth: int = 2) -> Scope:
 def test_scopes_mean_the_same_in_sql(database: str) -> None:
     seed = random.randrange(1 << 30)
     draw = random.Random(seed)
-    hub.install(database)
+    hub_schema.install(database)
     records: list[tuple[object, ...]] = []
     for number in range(1, RECORDS + 1):
         body = {name: draw.choice(CODES) for name in draw.sample(FIELDS, draw.randint(0, len(FIELDS)))}

@@ -237,7 +237,10 @@ def test_a_crash_of_the_server_is_no_step_back(there: Lines) -> None:
 
 
 def test_a_target_that_was_set_back_is_filled_again_from_its_topic(there: Lines) -> None:
-    """Position and rows went back together, so what came since is applied again and changes nothing that is right."""
+    """Position and rows went back together, so what came since is applied again and changes nothing that is right.
+
+    It is a source too: until a person has chosen, nothing is written there.
+    """
     early = there.submit()
     there.city.until("ward_far", f"SELECT count(*) FROM ho_so WHERE ma = '{early}'", 1)
     copy = copied(there)
@@ -247,12 +250,14 @@ def test_a_target_that_was_set_back_is_filled_again_from_its_topic(there: Lines)
     there.city.until("ward_far", f"SELECT ten FROM ho_so WHERE ma = '{early}'", "Sau bản sao")
     time.sleep(LOOK_SECONDS + 2)  # until the hub knows how far the system was: a shorter set-back cannot be seen
     put_back(there, copy)
+    there.wait_line("ward-far", "apply", "stopped", "went back in time", seconds=90)
+    fenced(there, "went back in time")
+    assert there.city.sql("ward_far", f"SELECT count(*) FROM ho_so WHERE ma = '{later[0]}' OR ten = 'Sau bản sao'") == [(0,)]
+    new_epoch(there)
     there.city.until("ward_far", f"SELECT ten FROM ho_so WHERE ma = '{early}'", "Sau bản sao", 90)
     for code in later:
         there.city.until("ward_far", f"SELECT count(*) FROM ho_so WHERE ma = '{code}'", 1)
     assert any(event.get("action") == "apply_target_went_back" for event in there.city.events())
-    fenced(there, "went back in time")  # it is a source too
-    new_epoch(there)
     there.wait_line("ward-far", "capture", "normal", seconds=90)
     assert there.city.sql("portal", f"SELECT ten FROM ho_so WHERE ma = '{early}'") == [("Sau bản sao",)]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from connectors.kafka import MESSAGE_BYTES_MAX
-from lienthong import hub, in_doubt, route
-from tests.integration.test_route import DOSSIER, PERSONAL, UNIT_B, City, Topics
+from lienthong import hub_schema, in_doubt, route
+from tests.route_kit import DOSSIER, PERSONAL, UNIT_B, City, Topics
 
 LARGE = DOSSIER | {"note": "a note " * (MESSAGE_BYTES_MAX // 6)}
 
@@ -18,7 +18,7 @@ def city(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
     topics = Topics()
     monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
     monkeypatch.setattr(in_doubt, "Ends", lambda _: topics)
-    hub.install(database)
+    hub_schema.install(database)
     made = City(database, topics)
     yield made
     made.close()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.city import AUTHORITY, City, city, wait
+from tests.city import PROFILE as SMALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -25,22 +26,7 @@ CANARY_NUMBER = "079199000777"
 TABLE = """
 CREATE TABLE ho_so (ma text PRIMARY KEY, tthc text NOT NULL, nop timestamptz NOT NULL, ten text NOT NULL, cccd text, tt text NOT NULL, ghi_chu text)
 """
-PROFILE = """
-version: 1
-profile: simple
-entities:
-  dossier:
-    table: ho_so
-    key: ma
-    identifiers: {national: ma}
-    fields:
-      procedure_code: tthc
-      submitted_at: nop
-      applicant_name: ten
-      applicant_personal_number: {column: cccd, read: personal_number}
-      status: {column: tt, values: {moi: 1, dang_xu_ly: 4, xong: 9}}
-      note: ghi_chu
-"""
+PROFILE = SMALL.replace("note:", "applicant_personal_number: {column: cccd, read: personal_number}\n      note:")
 SYSTEMS = """
 version: 1
 hub: {dsn: "${HUB_DSN}"}

@@ -10,7 +10,7 @@ import pytest
 from connectors.postgres import connect, transaction
 from lienthong.apply.table import TargetEntity
 from lienthong.errors import TransientError
-from tests.integration.test_apply import DOSSIER, NOON, Ward, state
+from tests.apply_kit import DOSSIER, NOON, Ward, state
 
 
 @pytest.fixture

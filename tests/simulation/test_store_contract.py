@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from connectors.postgres import transaction
-from lienthong import hub
+from lienthong import hub, hub_schema
 from lienthong.errors import FencedError, TransientError
 from tests.simulation.database import Crash, Fuse, MemoryConnection
 from tests.simulation.hub_tables import VIEWS, empty_hub, view
@@ -29,7 +29,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield MemoryConnection(empty_hub())
         return
     dsn = request.getfixturevalue("database")
-    hub.install(dsn)
+    hub_schema.install(dsn)
     connection = hub.open_hub(dsn, "test")
     yield connection
     connection.close()
@@ -238,7 +238,7 @@ def play(machine: MergeAndRoute, seed: int) -> dict[str, list[str]]:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_history_leaves_the_same_in_memory_as_in_postgresql(seed: int, database: str) -> None:
     assert len(CODES) == 2
-    hub.install(database)
+    hub_schema.install(database)
     opened: list[Any] = []
 
     def connect() -> Any:

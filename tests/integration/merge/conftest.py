@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from lienthong import hub
+from lienthong import hub_schema
 from tests.merge_kit import Hub
 
 
 @pytest.fixture
 def city(database: str) -> Iterator[Hub]:
-    hub.install(database)
+    hub_schema.install(database)
     made = Hub(database)
     yield made
     made.connection.close()
