@@ -44,6 +44,7 @@ class Batch:
 
     items: list[Item] = field(default_factory=list)
     stored: list[Item] = field(default_factory=list)  # of them those that one statement has stored whole
+    held: list[Entry] = field(default_factory=list)  # what waits behind a refused state of its record
     notes: list[Note] = field(default_factory=list)
     counts: Counter[tuple[int, str, str, str]] = field(default_factory=Counter)  # by the source's commit (µs), system, entity, outcome
     readings: dict[tuple[int, str, str], int] = field(default_factory=dict)  # their newest reading, by commit, system, entity

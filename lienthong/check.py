@@ -39,11 +39,14 @@ class Finding:
 
 
 def check_live(settings: Settings, systems: Sequence[str] | None) -> list[Problem]:
-    """All problems of the named systems (None = all), the hub and the brokers; one that is down stops no other."""
+    """All problems of the named systems (None = all), the hub and the brokers; one that is down stops no other.
+
+    Of a system without a database there is only its topic to look at, with the brokers.
+    """
     unknown = [name for name in systems or () if name not in settings.systems]
     if unknown:
         return [_unknown(name, settings) for name in unknown]
-    names = tuple(settings.systems if systems is None else systems)
+    names = tuple(name for name in settings.with_database() if systems is None or name in systems)
     tasks: list[tuple[str, Callable[[], Finding]]] = [
         ("hub", lambda: _hub(settings.hub.dsn)),
         ("kafka", lambda: _kafka(settings.kafka, tuple(s for s in settings.systems if settings.contract_of(s)))),
@@ -120,7 +123,7 @@ def _kafka(kafka: Kafka, systems: tuple[str, ...]) -> Finding:
 # ------------------------------------------------------------------ one system
 def _system(settings: Settings, name: str) -> Finding:
     party, profile = settings.systems[name], settings.profile_of(name)
-    with _reading(party.dsn) as cursor:
+    with _reading(settings.dsn_of(name)) as cursor:
         server = read_server(cursor)
         live = read_catalogue(cursor, [*notification_columns(profile), *OWN_TABLES], server)
     against = Against(system=name, party=party, profile=profile, live=live)

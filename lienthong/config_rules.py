@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from lienthong.config_agreements import agreement_problems, unknown_units
-from lienthong.config_files import Document
+from lienthong.config_files import Document, Path_
 from lienthong.config_profiles import profile_problems
 from lienthong.problems import Problem, did_you_mean, listed
 from lienthong.settings import Contract, EntityMap, Rule, System
@@ -50,13 +50,31 @@ def names_at(document: Document, *path: str) -> tuple[str, ...]:
 
 def all_problems(config: Config) -> list[Problem]:
     """Every problem that no single file shows by itself."""
-    found = [*_profile_choices(config), *_units(config)]
+    found = [*_databases(config), *_profile_choices(config), *_units(config)]
     for name, entities in config.profiles.items():
         document = config.profile_files[name]
         if document is not None:
             found += _own_name(document, name)
             found += profile_problems(document, entities)
     return found + list(agreement_problems(config))
+
+
+def _databases(config: Config) -> Iterator[Problem]:
+    """A system has a profile and a dsn, or it only reads its topic, and then the file says so in two words."""
+    reads_only = "for a party that only reads its topic write capture: none and apply: false"
+    for name in config.system_names():
+        path: Path_ = ("systems", name)
+        party = config.systems_file.at(path)
+        if not isinstance(party, dict):
+            continue
+        missing = [key for key in ("profile", "dsn") if party.get(key) is None]
+        if len(missing) == 1:
+            (other,) = {"profile", "dsn"} - set(missing)
+            hint = f"add it, or delete {other}: {reads_only}, without both"
+            yield config.systems_file.problem(path, "CFG-MISSING", f"the key {missing[0]} is missing", hint)
+        elif missing and (party.get("capture") != "none" or party.get("apply") is not False):
+            hint = f"add both; {reads_only}"
+            yield config.systems_file.problem(path, "CFG-MISSING", "the keys profile and dsn are missing", hint)
 
 
 def _profile_choices(config: Config) -> Iterator[Problem]:

@@ -73,7 +73,7 @@ def trigger_arguments(profile: Profile) -> dict[str, tuple[str, str, str]]:
 def ddl_for(system: str, settings: Settings) -> str:
     """The SQL that the administrator of a system runs, once or again."""
     party, profile = settings.systems[system], settings.profile_of(system)
-    role = user_of(party.dsn)
+    role = user_of(settings.dsn_of(system))
     privilege = " and of publications (a superuser is simplest)" if party.capture == "wal" else ""
     sections = [
         HEADER.format(system=system, profile=party.profile, capture=party.capture, privilege=privilege),

@@ -28,6 +28,7 @@ from connectors.postgres import (
 from lienthong import hub_statements as statements
 from lienthong.days import day_number
 from lienthong.errors import ConfigError, FatalError, FencedError, TransientError
+from lienthong.frames import Note
 
 IDS_BLOCK = 1000
 
@@ -338,10 +339,14 @@ def routing_of(cursor: Cursor, records: Sequence[int]) -> dict[int, dict[str, An
     }
 
 
-def note_loaded(cursor: Cursor, done: Iterable[tuple[str, int]]) -> None:
-    """A system's initial load has passed a partition: what it holds there is known."""
-    for system, partition in sorted(done):
-        cursor.execute("INSERT INTO hub.loaded VALUES (%s, %s) ON CONFLICT DO NOTHING", [system, partition])
+def note_loaded(cursor: Cursor, notes: Iterable[Note]) -> None:
+    """A system's load has passed a partition: what it holds there in its epoch is known."""
+    for system, partition, epoch in sorted({(n.header.system, int(n.content["partition"]), n.header.epoch) for n in notes}):
+        cursor.execute(
+            """INSERT INTO hub.loaded AS l (system, partition, epoch) VALUES (%s, %s, %s)
+               ON CONFLICT (system, partition) DO UPDATE SET epoch = greatest(l.epoch, excluded.epoch)""",
+            [system, partition, epoch],
+        )
 
 
 def note_changed(cursor: Cursor, changed: Sequence[tuple[int, int, str | None, int]]) -> None:

@@ -49,6 +49,17 @@ def living(cursor: Cursor, record: int) -> int:
         record = int(found[0][0])
 
 
+def follow_parents(cursor: Cursor, children: Sequence[Item]) -> None:
+    """A dossier that was joined with another, in this batch or meanwhile, is no parent any more: the one that stays is."""
+    parents = sorted({item.parent for item in children if item.parent is not None})
+    if not parents:
+        return
+    gone = rows(cursor, "SELECT record FROM hub.record WHERE record = ANY(%s) AND merged_into IS NOT NULL", [parents])
+    stays = {record: living(cursor, record) for (record,) in gone}
+    for item in children:
+        item.parent = stays.get(item.parent or 0, item.parent)
+
+
 def _holder(cursor: Cursor, record: int, here: Sequence[Item]) -> tuple[Mapping[str, Any], set[str]]:
     """Golden values and contributing systems of the record that holds the claim, in the hub or in this very batch."""
     row = hub.lock(cursor, [record]).get(record)

@@ -30,7 +30,7 @@ from connectors.postgres import (
 )
 from lienthong import breaker, frames
 from lienthong.capture import state, witness
-from lienthong.capture.line import open_source
+from lienthong.capture.line import SAVE_EVERY_SECONDS, open_source
 from lienthong.capture.run import line_for
 from lienthong.errors import ConfigError, LienThongError
 from lienthong.keys import split_key
@@ -287,6 +287,7 @@ class Loader:
             line.forget_position()
             state.new_epoch(self.hub, self.system, line.first_position(), identity)
             witness.accept(self.hub, self.system, now, new_life=True)
+            time.sleep(2 * SAVE_EVERY_SECONDS)  # a reader that lives in the old epoch finds out before it saves again
         finally:
             line.close()
 

@@ -12,8 +12,8 @@ from typing import Any
 import schemas
 from connectors.avro import DamagedError
 from connectors.kafka import Message
-from connectors.postgres import Connection, Cursor, rows, transaction
-from lienthong import corrections, golden, hub, links, parked, probe, reused, sole, steps
+from connectors.postgres import Connection, Cursor, transaction
+from lienthong import corrections, golden, hub, links, parked, parked_hold, probe, reused, sets, sole, steps
 from lienthong.authority import Authority, Golden, Said, fold
 from lienthong.batch import Batch, Item, Key, contribution_of, newest, read_messages
 from lienthong.errors import TransientError
@@ -34,33 +34,46 @@ class Merger:
         self._static: dict[tuple[str, str, int], bool] = {}
         self._expects_links = False
 
-    def merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]]) -> Batch:
-        """Merge the messages and move the offsets, all or nothing; raises `FencedError` when another process was faster."""
+    def merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]], released: Sequence[int] = ()) -> Batch:
+        """Merge the messages and move the offsets, all or nothing; raises `FencedError` when another process was faster.
+
+        `released`: numbers of the parked entries that the messages are, where they waited behind a refused one (`lienthong.parked_hold`).
+        """
         alone, self._expects_links = self._expects_links, False
         try:
-            return self._merge(messages, moves, alone=alone)
+            return self._merge(messages, moves, released, alone=alone)
         except hub.CrowdedError:
-            return self._merge(messages, moves, alone=True)
+            return self._merge(messages, moves, released, alone=True)
 
-    def _merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]], *, alone: bool) -> Batch:
+    def _merge(
+        self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]], released: Sequence[int], *, alone: bool
+    ) -> Batch:
         entries, batch = read_messages(messages)
         with transaction(self.connection) as cursor:
             hub.enter(cursor, alone=alone)
             hub.move_offsets(cursor, moves)
-            latest = newest([*entries, *steps.events(cursor, batch.notes)], batch)
+            if released:
+                parked_hold.let_go(cursor, released)
+            latest = newest(self._free(cursor, [*entries, *steps.events(cursor, batch.notes)], batch), batch)
             known = self._known(cursor, latest, batch.notes)
             self._complete_sets(cursor, batch, latest, known)
             batch.items = self._items(latest, known, batch)
+            reused.part(cursor, [item for item in batch.items if item.entry.parent is None or item.entry.record is not None], batch)
             self._own_words(cursor, batch.items)
-            reused.part(cursor, [item for item in batch.items if item.entry.parent is None], batch)
             whole = self._sole(batch)
             self._identify(cursor, batch, known)
             self._store(cursor, batch, whole)
-            parked.from_batch(cursor, batch)
-            hub.note_loaded(cursor, {(n.header.system, int(n.content["partition"])) for n in batch.notes if n.header.kind == "load_complete"})
+            parked.from_batch(cursor, batch, self.settings.parking)
+            if batch.held:
+                parked_hold.park(cursor, batch, self.settings.kafka.partitions)
+            hub.note_loaded(cursor, [n for n in batch.notes if n.header.kind == "load_complete"])
             hub.count(cursor, batch.counts, batch.readings)
             probe.merged(cursor, batch.notes)
         return batch
+
+    def _free(self, cursor: Cursor, entries: list[Entry], batch: Batch) -> list[Entry]:
+        """What waits behind nothing: everything, where the policy of no entity is `hold`."""
+        return parked_hold.keep_back(cursor, self.settings.parking, entries, batch) if self.settings.parking.any_holds() else entries
 
     # ------------------------------------------------------------ what is known already
     def _known(self, cursor: Cursor, latest: Mapping[Key, Entry], notes: Iterable[Note]) -> dict[Key, Known]:
@@ -71,24 +84,12 @@ class Merger:
         return hub.existing(cursor, list(keys))
 
     def _complete_sets(self, cursor: Cursor, batch: Batch, latest: dict[Key, Entry], known: dict[Key, Known]) -> None:
-        """A set names all children of a root: contributions under it that are not named are gone at the source."""
-        for note in batch.notes:
-            if note.header.kind != "set":
-                continue
-            head, root = note.header, note.content["root"]
-            there = set(note.content["keys"])
-            had = rows(
-                cursor,
-                "SELECT local_key FROM hub.contribution WHERE system = %s AND entity = %s AND parent_key = %s AND op = 's'",
-                [head.system, head.entity, root],
-            )
-            for (key,) in had:
-                full = (head.system, head.entity, key)
-                if key not in there and full not in latest:
-                    latest[full] = Entry(head.system, head.entity, key, DELETE, head.epoch, head.version, 0, 0, b"", root, None, False, None, head.at)
-                    batch.counts[head.at, head.system, head.entity, "captured"] += 1
-            missing = [key for key in latest if key not in known]
-            known.update(hub.existing(cursor, missing))
+        """A set names all children of a root: those under it that are not named are gone at the source."""
+        ended = self._free(cursor, sets.missing(cursor, self.settings.parking, batch, latest), batch)
+        for entry in ended:
+            latest[entry.system, entry.entity, entry.key] = entry
+            batch.counts[entry.at, entry.system, entry.entity, "captured"] += 1
+        known.update(hub.existing(cursor, [(entry.system, entry.entity, entry.key) for entry in ended]))
 
     def _items(self, latest: Mapping[Key, Entry], known: Mapping[Key, Known], batch: Batch) -> list[Item]:
         items = []
@@ -147,7 +148,7 @@ class Merger:
         promised: dict[Key, int] = {}
         for item in children:
             item.parent = self._parent(cursor, item, seen, known, promised)
-        _follow_parents(cursor, children)
+        links.follow_parents(cursor, children)
         reused.part(cursor, children, batch)
         self._assign(cursor, children, batch, seen)
         hub.promise(cursor, [_promise(key, record) for key, record in promised.items()])
@@ -372,17 +373,6 @@ def _let_go(items: Iterable[Item]) -> set[str]:
     """The identifiers that somebody may take over: their source record has another now, or is gone."""
     gone = {item.claim for item in items if item.entry.op == DELETE and item.claim is not None}
     return gone | {claim for claim, *_ in _given_up(items)}
-
-
-def _follow_parents(cursor: Cursor, children: Sequence[Item]) -> None:
-    """A dossier that was joined with another, in this batch or meanwhile, is no parent any more: the one that stays is."""
-    parents = sorted({item.parent for item in children if item.parent is not None})
-    if not parents:
-        return
-    gone = rows(cursor, "SELECT record FROM hub.record WHERE record = ANY(%s) AND merged_into IS NOT NULL", [parents])
-    stays = {record: links.living(cursor, record) for (record,) in gone}
-    for item in children:
-        item.parent = stays.get(item.parent or 0, item.parent)
 
 
 def _parent_of(items: Sequence[Item], before: Row | None) -> int | None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from connectors.kafka import Consumer, Message
 from connectors.postgres import Connection, transaction
-from lienthong import frames, golden, hub
+from lienthong import frames, golden, hub, parked_hold
 from lienthong.batch import Batch
-from lienthong.errors import FencedError, TransientError
+from lienthong.errors import ConfigError, FencedError, TransientError
 from lienthong.merge import Merger
 from lienthong.settings import Settings
 
@@ -32,6 +32,7 @@ class MergeLine:
         self._positions: dict[tuple[str, int], int | None] = {}
         self._seen: dict[tuple[str, int], int] = {}
         self._beat_at = 0.0
+        self._follows = settings.parking.any_holds() or parked_hold.is_any(self.connection)
         self.consumer = Consumer(
             settings.kafka.bootstrap,
             [frames.TOPIC],
@@ -74,6 +75,18 @@ class MergeLine:
             for topic, partition in self.consumer.assigned():
                 through = now if (topic, partition) in drained else self._oldest(partition)
                 hub.beat(cursor, "*", "merge", partition, through)
+        if self._follows:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Merge what waited behind refused records that are settled by now."""
+        try:
+            numbers, messages = parked_hold.due(self.connection, [partition for _, partition in self.consumer.assigned()])
+        except ConfigError as error:  # without their key they wait on
+            logger.warning(str(error), extra={"action": "held_unreadable", "code": error.code})
+            return
+        if numbers:
+            self.merger.merge(messages, {}, numbers)
 
     def _oldest(self, partition: int) -> int:
         seen = [at for (_, p), at in self._seen.items() if p == partition and at]

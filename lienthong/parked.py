@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
+from lienthong import parked_hold
 from lienthong.batch import Batch, Key
 from lienthong.errors import ConfigError, FatalError, RecordError, TransientError
 from lienthong.frames import Entry, Header, Note, partition_of
-from lienthong.settings import Settings
+from lienthong.settings import Parking, Settings
 from lienthong.vault import Vault
 
 _PUT = """
@@ -25,7 +26,7 @@ WHERE p.state = 'open' AND p.kind IN ('refused', 'ghost') AND (p.system, p.entit
 """
 
 
-def from_batch(cursor: Cursor, batch: Batch) -> None:
+def from_batch(cursor: Cursor, batch: Batch, parking: Parking) -> None:
     """Park what the batch brought refused or damaged; close what a good state has cured.
 
     A record read again carries the number of the last finished reading, which may be the one that refused it: equal cures too.
@@ -33,11 +34,11 @@ def from_batch(cursor: Cursor, batch: Batch) -> None:
     _close_cured(cursor, batch)
     for note in batch.notes:
         if note.header.kind == "refused":
-            _park_refused(cursor, batch, note.header, note.content)
+            _park_refused(cursor, batch, note.header, note.content, parking)
         elif note.header.kind == "step" and note.content["status"] is None:
             content = {"key": note.content["root"], "field": "status", "reason": note.content.get("reason", "missing"), "payload": ""}
             content["message"] = "a status step: " + note.content["problem"]
-            _park_refused(cursor, batch, note.header, content)
+            _park_refused(cursor, batch, note.header, content, parking)
         elif note.header.kind == "load_complete" and note.header.epoch > 1:
             _quarantine(cursor, batch, note)
         elif note.header.kind == "overwritten":
@@ -71,7 +72,7 @@ def unreadable(entry: Entry, error: RecordError) -> Note:
     return Note(header, {"key": entry.key, "field": None, "reason": error.reason, "message": str(error), "payload": payload})
 
 
-def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any]) -> None:
+def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any], parking: Parking) -> None:
     system, entity, version = header.system, header.entity, header.version
     batch.counts[header.at, system, entity, "captured"] += 1
     if _is_cured(cursor, header, content["key"]):
@@ -83,6 +84,8 @@ def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[st
         [system, entity, content["key"]],
     )
     before = cursor.fetchone()
+    if before is not None and parking.holds(entity) and parked_hold.is_between(cursor, (system, entity, content["key"]), before[0], version):
+        before = None  # it stands behind what waits
     payload = base64.b64decode(content["payload"])
     if before is None:
         cursor.execute(
@@ -202,7 +205,7 @@ def at_targets(settings: Settings, wanted: Wanted) -> list[dict[str, Any]]:
         if (wanted.system is not None and name != wanted.system) or not party.apply or settings.contract_of(name) is None:
             continue
         try:
-            found += at_target(name, party.dsn, wanted)
+            found += at_target(name, settings.dsn_of(name), wanted)
         except (ConfigError, FatalError, TransientError) as error:
             found.append(_unreachable(name, str(error)))
     return found

@@ -31,10 +31,14 @@ class Answer:
 class Again(Loader):
     """Reads single records of one system, and tells of each how it went."""
 
-    def read(self, entity: str, key: str, corrected: Mapping[str, Any] | None = None) -> Answer:
-        """Read one record; refused again it goes out as refused, with what is wrong now; a correction that does not fit goes nowhere."""
+    def read(self, entity: str, key: str, corrected: Mapping[str, Any] | None = None, version: int | None = None) -> Answer:
+        """Read one record; refused again it goes out as refused, with what is wrong now; a correction that does not fit goes nowhere.
+
+        With `version` it takes the place of the refused state of that number, before what waits behind it.
+        """
         self._ensure_life()
         with self._look() as (cursor, readings, output):
+            output.version = output.version if version is None else version
             asked = "dossier" if entity == "dossier_event" and entity not in readings.entities else entity
             if asked not in readings.entities:
                 raise ConfigError(f"{self.system} maps no {entity} any more: correct its profile, or discard the record")

@@ -11,7 +11,7 @@ import orjson
 
 from connectors.avro import DamagedError, id_codec, unframe
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
-from lienthong import hub, parked
+from lienthong import hub, parked, parked_hold
 from lienthong.errors import ConfigError
 from lienthong.parked import Wanted
 from lienthong.settings import Settings
@@ -54,7 +54,7 @@ class Desk:
         if not number.isdecimal() or (place and place not in self.settings.systems):
             raise ConfigError(f"no parked record {ref}: a number, or SYSTEM/NUMBER, as `lienthong parked list` shows them")
         wanted = Wanted(ids=(int(number),))
-        found = parked.at_target(place, self.settings.systems[place].dsn, wanted) if place else parked.listing(self.hub, wanted)
+        found = parked.at_target(place, self.settings.dsn_of(place), wanted) if place else parked.listing(self.hub, wanted)
         if not found:
             raise ConfigError(f"no open parked record {ref}: it was closed meanwhile, or never was; `lienthong parked list` shows what is open")
         return found
@@ -117,7 +117,7 @@ class Desk:
             return bool(cursor.rowcount)
 
     def discard(self, record: Mapping[str, Any], why: str) -> bool:
-        """Give a record up; payload and reason stay. What waited behind it at a target goes on. Returns whether it was still open."""
+        """Give a record up; payload and reason stay. What waited behind it goes on. Returns whether it was still open."""
         entry = self.note(record, "discard", why, None)
         if place_of(record) == HUB:
             done = self.close_row(record, "discarded")
@@ -136,7 +136,7 @@ class Desk:
             with transaction(self.hub) as cursor:
                 yield cursor
             return
-        connection = connect(self.settings.systems[record["system"]].dsn, application_name="lienthong parked", connect_timeout_seconds=3)
+        connection = connect(self.settings.dsn_of(record["system"]), application_name="lienthong parked", connect_timeout_seconds=3)
         try:
             with transaction(connection) as cursor:
                 yield cursor
@@ -150,6 +150,8 @@ class Desk:
 
 def _values(kept: bytes, kind: str) -> Any:
     """A payload as values, where it is not just bytes."""
+    if kind == parked_hold.HELD:
+        return parked_hold.values_of(kept)
     if kind == "refused":
         try:
             return orjson.loads(kept)

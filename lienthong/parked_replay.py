@@ -3,6 +3,7 @@
 | Kind | Replay means |
 |---|---|
 | refused | read again at its source by key, or the row there with corrected values; closed by the merge |
+| held | nothing of its own: the merge takes it when nothing refused stands before it any more |
 | damaged | the kept bytes go to their topic and partition again, if this version can open them |
 | link | a person decides: one record, or kept apart |
 | ghost | a person decides: gone, or kept |
@@ -20,7 +21,7 @@ import orjson
 
 from connectors.kafka import Message, Producer
 from connectors.postgres import rows, transaction
-from lienthong import frames, golden, hub, links
+from lienthong import frames, golden, hub, links, parked_hold
 from lienthong.authority import Authority
 from lienthong.batch import read_messages
 from lienthong.capture import state
@@ -74,6 +75,7 @@ class Replayer:
         self._producer: Producer | None = None
         self._work: Mapping[str, Callable[[dict[str, Any], Order], str]] = {
             "refused": self._refused,
+            "held": self._held,
             "damaged": self._damaged,
             "link": self._link,
             "ghost": self._ghost,
@@ -114,7 +116,8 @@ class Replayer:
 
     # ------------------------------------------------------------ by kind
     def _refused(self, record: dict[str, Any], order: Order) -> str:
-        answer = self._loader(record["system"]).read(record["entity"], record["local_key"], order.edit)
+        place = record["version"] if self.settings.parking.holds(record["entity"]) else None
+        answer = self._loader(record["system"]).read(record["entity"], record["local_key"], order.edit, place)
         if answer.words:
             raise StillWrong(answer.words if not answer.sent else f"refused again: {answer.words}")
         if self._is_step(record):
@@ -124,6 +127,13 @@ class Replayer:
 
     def _is_step(self, record: Mapping[str, Any]) -> bool:
         return record["entity"] == "dossier_event" and "dossier_event" not in self.settings.profile_of(record["system"]).entities
+
+    def _held(self, record: dict[str, Any], order: Order) -> str:
+        with transaction(self.desk.hub) as cursor:
+            before = parked_hold.waits_for(cursor, (record["system"], record["entity"], record["local_key"]), record["id"])
+        if before is not None:
+            raise StillWrong(f"it waits behind entry {before}: replay or discard that one, and this one follows by itself")
+        return self._until(order, "merge", lambda: self._state(record) != "open", "merged")
 
     def _damaged(self, record: dict[str, Any], _order: Order) -> str:
         payload = self.desk.payload(record) or b""
@@ -284,6 +294,8 @@ def meaning(record: Mapping[str, Any], order: Order) -> str:
     if kind == "refused":
         what = "correct it" if order.edit is not None else "read it again"
         return f"{what} at {record['system']}"
+    if kind == "held":
+        return "merge it once nothing refused stands before it"
     return "put its bytes through again" if kind == "damaged" else f"send it to {record['system']} again"
 
 

@@ -22,7 +22,9 @@ RECORD = 0  # on the router's list: no record, a probe
 
 _STANDING = """
 SELECT system, leg, state, stage, reason, extract(epoch FROM clock_timestamp() - since)::float8, took_seconds,
-       extract(epoch FROM clock_timestamp() - at)::float8, arrived_at FROM hub.probe ORDER BY system, leg
+       extract(epoch FROM clock_timestamp() - at)::float8, arrived_at,
+       greatest(extract(epoch FROM clock_timestamp()) - coalesce(nullif(arrived, 0) / 1e6, extract(epoch FROM since)), 0)::float8
+FROM hub.probe ORDER BY system, leg
 """
 
 
@@ -79,12 +81,15 @@ def applied(cursor: Cursor, messages: Iterable[Message]) -> None:
 
 # ------------------------------------------------------------------ how it stands
 def standing(cursor: Cursor, settings: Settings) -> list[dict[str, Any]]:
-    """Each leg of each system: whether its probe has arrived, or how long it has been waited for and where it is stuck."""
+    """Each leg of each system: whether its probe has arrived, or how long it has been waited for and where it is stuck.
+
+    `age_seconds` is how long ago the newest probe that has arrived was sent (the first, while none has): it grows too when nobody sends any.
+    """
     out = []
     silent_after = 3 * interval_seconds(len(settings.systems)) + 10
-    for system, leg, state, stage, reason, waiting, took, looked, arrived_at in rows(cursor, _STANDING):
+    for system, leg, state, stage, reason, waiting, took, looked, arrived_at, age in rows(cursor, _STANDING):
         party = settings.systems.get(system)
-        if party is None:
+        if party is None or not party.has_database:
             continue
         if looked > silent_after:
             state, reason = "unwatched", f"nobody has looked for {looked:.0f} s: does `lienthong run watch` run?"
@@ -99,6 +104,7 @@ def standing(cursor: Cursor, settings: Settings) -> list[dict[str, Any]]:
                 "waiting_seconds": None if waiting is None else round(waiting, 1),
                 "limit_seconds": party.lag_limit_seconds,
                 "took_seconds": None if took is None else round(took, 3),
+                "age_seconds": None if arrived_at is None and waiting is None else round(age, 1),
                 "arrived_at": None if arrived_at is None else arrived_at.isoformat(),
                 "reason": reason,
             }

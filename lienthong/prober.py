@@ -154,7 +154,7 @@ class Prober:
     def _look(self, system: str, known: witness.Known, writes: bool) -> None:
         seen = Seen(system, known.mark)
         try:
-            connection = connect(self.settings.systems[system].dsn, application_name="lienthong watch", connect_timeout_seconds=3)
+            connection = connect(self.settings.dsn_of(system), application_name="lienthong watch", connect_timeout_seconds=3)
             try:
                 self._look_at(connection, seen, known, writes)
             finally:
@@ -205,7 +205,8 @@ class Prober:
         fresh = known.fenced is None and not _moved(seen.before, known.mark)  # nobody has chosen anything meanwhile
         if fresh and seen.before is not None and seen.mark is not None and _moved(seen.before, seen.mark):
             try:
-                witness.Witness(self.hub, seen.system).went_back(witness.missing(seen.before, seen.mark), (seen.before.timeline, seen.mark.timeline))
+                timelines = (seen.before.timeline, seen.mark.timeline)
+                witness.Witness(self.hub, seen.system).went_back(witness.missing(seen.before, seen.mark), seen.mark, timelines)
             except witness.WentBack as error:
                 logger.warning(str(error), extra={"action": "source_went_back", "system": seen.system, "code": error.code})
         with transaction(self.hub) as cursor:

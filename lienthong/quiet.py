@@ -48,7 +48,7 @@ def _unapplied(settings: Settings, served: Sequence[str], ends: Ends) -> str | N
         end = ends.of(topic_of(system)).get(0, 0)
         if not end:
             continue
-        connection = connect(settings.systems[system].dsn, application_name="lienthong quiet")
+        connection = connect(settings.dsn_of(system), application_name="lienthong quiet")
         try:
             with transaction(connection) as cursor:
                 found = one(cursor, "SELECT next FROM lienthong.consumer_offset WHERE topic = %s", [topic_of(system)])

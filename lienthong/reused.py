@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import orjson
 
 import schemas
-from connectors.postgres import Cursor
+from connectors.postgres import Cursor, one, rows
 from lienthong import hub, links, parked
 from lienthong.batch import Batch, Item
 from lienthong.frames import DELETE, STATE
@@ -22,10 +25,12 @@ def part(cursor: Cursor, items: Sequence[Item], batch: Batch) -> None:
         if item.known is not None and item.entry.epoch > item.known.epoch and item.known.op != "p" and _is_another(cursor, item):
             _keep(cursor, item, batch)
             item.known = None
+        if item.known is None and item.entry.record is not None and item.entry.epoch > 1 and not item.before:
+            item.before = _former_words(cursor, item)
 
 
 def _is_another(cursor: Cursor, item: Item) -> bool:
-    """By the record that we wrote the row for, by the dossier above, or by the identifier.
+    """By the record that we wrote the row for, by the dossier above, by the identifier, and where there is none by what is the same in one record.
 
     A citizen's number may be corrected, and then the name and the birth year are the same. Dossiers of one procedure and day are many.
     """
@@ -38,9 +43,36 @@ def _is_another(cursor: Cursor, item: Item) -> bool:
     if entry.parent is not None and known.parent_key == former_key(entry.parent, known.epoch):
         return True
     claim = claim_of(entry.entity, item.values, item.parent)
-    if claim is None or known.claim is None or claim == known.claim:
+    before = {known.claim} if known.claim is not None else _claims(cursor, known.record)
+    if claim in before:
         return False
-    return entry.entity != "citizen" or not agree(entry.entity, item.values, hub.bodies(cursor, [item.key]).get(item.key, {}))
+    if claim is not None and before and entry.entity != "citizen":
+        return True
+    said = _golden(cursor, known.record) if known.delivered else hub.bodies(cursor, [item.key]).get(item.key, {})
+    return said is None or not agree(entry.entity, item.values, said)
+
+
+def _former_words(cursor: Cursor, item: Item) -> dict[str, Any]:
+    """What the source said in an earlier epoch about a record that it was given back under another key: those fields are its word again."""
+    entry = item.entry
+    found = one(
+        cursor,
+        """SELECT coalesce(c.body::text, r.body::text) FROM hub.contribution c JOIN hub.record r USING (record)
+           WHERE c.record = %s AND c.system = %s AND c.op = 's' AND c.epoch < %s ORDER BY c.epoch DESC, c.version DESC LIMIT 1""",
+        [links.living(cursor, int(entry.record or 0)), entry.system, entry.epoch],
+    )
+    return orjson.loads(found[0]) if found and found[0] else {}
+
+
+def _claims(cursor: Cursor, record: int) -> set[str]:
+    """The identifiers that anybody has claimed for a record: of a row that we wrote, its system has said nothing."""
+    return {claim for (claim,) in rows(cursor, "SELECT DISTINCT claim FROM hub.contribution WHERE record = %s AND claim IS NOT NULL", [record])}
+
+
+def _golden(cursor: Cursor, record: int) -> dict[str, Any] | None:
+    """What a record says; None of one that is deleted."""
+    found = one(cursor, "SELECT body FROM hub.record WHERE record = %s AND NOT deleted", [links.living(cursor, record)])
+    return found[0] if found else None
 
 
 def _keep(cursor: Cursor, item: Item, batch: Batch) -> None:
@@ -48,7 +80,7 @@ def _keep(cursor: Cursor, item: Item, batch: Batch) -> None:
     assert known is not None
     key = former_key(entry.key, known.epoch)
     cursor.execute("UPDATE hub.contribution SET local_key = %s WHERE (system, entity, local_key) = (%s, %s, %s)", [key, *item.key])
-    if known.op == "s":
+    if known.op == "s" and _golden(cursor, known.record) is not None:
         parked.ghost(cursor, batch, entry.at, (entry.system, entry.entity, key), known.version, "its local key is another record's now: ")
     if entry.parent is not None:
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 import schemas
+from lienthong.errors import ConfigError
 
 DEFAULT_ZONE = "Asia/Ho_Chi_Minh"
 
@@ -130,16 +131,23 @@ class Profile(Strict):
 
 # ------------------------------------------------------------------ systems.yaml
 class System(Strict):
-    """One party that holds records."""
+    """One party that holds records, or that only reads its out-topic: then it has neither `profile` nor `dsn`."""
 
-    profile: Name
-    dsn: str = Field(repr=False, description="${NAME} only: secrets come from the environment")
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"profile": ["dsn"], "dsn": ["profile"]}})
+
+    profile: Name | None = None
+    dsn: str | None = Field(None, repr=False, description="${NAME} only: secrets come from the environment")
     capture: Literal["wal", "outbox", "none"] = "outbox"
     units: tuple[str, ...] = Field((), description="unit codes it is responsible for, as of today, quoted")
     agencies: tuple[str, ...] = Field((), description="agency codes it acts for, quoted")
     kind: Literal["portal", "one-stop", "department", "ward", "population", "national-portal", "other"] = "other"
     lag_limit_seconds: int = Field(60, ge=1)
     apply: bool = True
+
+    @property
+    def has_database(self) -> bool:
+        """Whether we reach a database of it; if not, it only reads its topic (`config_rules` lets nothing else be without one)."""
+        return self.profile is not None and self.dsn is not None
 
 
 class Hub(Strict):
@@ -168,7 +176,8 @@ class Parking(Strict):
     """What happens around records that cannot be processed."""
 
     later: dict[str, Literal["pass", "hold"]] = Field(
-        default_factory=dict, description="entity: whether later states of a record that is parked at a target pass it (default) or wait behind it"
+        default_factory=dict,
+        description="entity: whether later states of a parked record (refused by us or by a target) pass it (default) or wait behind it",
     )
     stop: Stop = Stop()
 
@@ -183,6 +192,10 @@ class Parking(Strict):
     def holds(self, entity: str | None) -> bool:
         """Whether later records wait behind a parked one of the same key."""
         return self.later.get(entity or "") == "hold"
+
+    def any_holds(self) -> bool:
+        """Whether they do so for any entity: if not, nothing is asked about it."""
+        return "hold" in self.later.values()
 
 
 class Systems(Strict):
@@ -260,10 +273,35 @@ class Settings(Strict):
     contracts: dict[str, Contract]
     parking: Parking = Parking()
 
+    def with_database(self) -> list[str]:
+        """The systems whose database we reach, in the order of the configuration."""
+        return [name for name, system in self.systems.items() if system.has_database]
+
+    def without_database(self) -> list[str]:
+        """The systems that only read their out-topic: nothing is loaded from them, written to them or compared with them."""
+        return [name for name, system in self.systems.items() if not system.has_database]
+
     def profile_of(self, system: str) -> Profile:
-        """The profile of a system."""
-        return self.profiles[self.systems[system].profile]
+        """The profile of a system; raises `ConfigError` for one without a database."""
+        profile = self.systems[system].profile
+        if profile is None:
+            raise _no_database(system)
+        return self.profiles[profile]
+
+    def dsn_of(self, system: str) -> str:
+        """Where a system's database is; raises `ConfigError` for one without."""
+        dsn = self.systems[system].dsn
+        if dsn is None:
+            raise _no_database(system)
+        return dsn
 
     def contract_of(self, system: str) -> Contract | None:
         """The contract of a receiving system, if it has one."""
         return next((c for c in self.contracts.values() if c.system == system), None)
+
+
+def _no_database(system: str) -> ConfigError:
+    return ConfigError(
+        f"{system} has no database (no profile and dsn in systems.yaml): it reads lienthong.out.{system} itself, from the beginning when it "
+        "has lost something; nothing can be loaded, written or compared there"
+    )

@@ -100,6 +100,7 @@ def overview(settings: Settings) -> dict[str, Any]:
             for s, k, r, n, at, age in parked
         ],
         "corrections_open": [{"system": s, "fields": n} for s, n in corrections],
+        "without_database": settings.without_database(),
     }
 
 

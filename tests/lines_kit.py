@@ -20,7 +20,7 @@ kafka: {{bootstrap: "${{KAFKA_BOOTSTRAP}}"}}
 systems:
   portal: {{profile: simple, dsn: "${{PORTAL_DSN}}", capture: wal, kind: portal, lag_limit_seconds: {limit}}}
   ward-near: {{profile: simple, dsn: "${{WARD_NEAR_DSN}}", capture: outbox, kind: ward, lag_limit_seconds: {limit}}}
-  ward-far: {{profile: simple, dsn: "${{WARD_FAR_DSN}}", capture: {far}, kind: ward, lag_limit_seconds: {limit}}}
+  ward-far: {{profile: {profile}, dsn: "${{WARD_FAR_DSN}}", capture: {far}, kind: ward, lag_limit_seconds: {limit}}}
 """
 CONTRACTS = """
 version: 1
@@ -30,6 +30,7 @@ contracts:
   far: {system: ward-far, purpose: test, legal_ground: test, entities: {dossier: {}}}
 """
 DATABASES = (("portal", "central"), ("ward_near", "central"), ("ward_far", "far"))
+NUMBERED = "ALTER TABLE ho_so DROP CONSTRAINT ho_so_pkey, ADD id bigserial PRIMARY KEY"
 CONTENT = "SELECT ma, tthc, ten, tt, ghi_chu FROM ho_so ORDER BY ma"
 ALL_ROLES = ("capture", "merge", "route", "apply")
 _numbers = count(1)
@@ -108,16 +109,20 @@ class Lines:
 
 
 @contextmanager
-def lines(folder: Path, *, limit: int = 60, far: str = "wal", databases: Sequence[tuple[str, str]] = DATABASES) -> Iterator[Lines]:
-    """The city, installed and loaded, with its roles running."""
+def lines(
+    folder: Path, *, limit: int = 60, far: str = "wal", databases: Sequence[tuple[str, str]] = DATABASES, numbered: bool = False
+) -> Iterator[Lines]:
+    """The city, installed and loaded, with its roles running; the far ward may know its dossiers by serial numbers of its own."""
     clusters = ("hub", *dict.fromkeys(cluster for _, cluster in databases))
     with city(folder, clusters=clusters) as made:
         for name, cluster in databases:
-            made.database(cluster, name, TABLE)
-        made.write("systems.yaml", SYSTEMS.format(limit=limit, far=far))
+            made.database(cluster, name, TABLE, *([NUMBERED] if numbered and name == "ward_far" else []))
+        made.write("systems.yaml", SYSTEMS.format(limit=limit, far=far, profile="numbered" if numbered else "simple"))
         made.write("authority.yaml", AUTHORITY)
         made.write("contracts.yaml", CONTRACTS)
         made.write("profiles/simple.yaml", PROFILE)
+        if numbered:
+            made.write("profiles/numbered.yaml", PROFILE.replace("profile: simple", "profile: numbered").replace("key: ma", "key: id"))
         made.install(*(name.replace("_", "-") for name, _ in databases))
         here = Lines(made)
         here.start()

@@ -89,7 +89,7 @@ class Reload:
         self.system, self.topic = system, topic_of(system)
         with named():
             self.hub = connect(settings.hub.dsn, application_name=f"lienthong resend {system}")
-        self.target = connect(settings.systems[system].dsn, application_name=f"lienthong resend {system}")
+        self.target = connect(settings.dsn_of(system), application_name=f"lienthong resend {system}")
         self.ends = Ends(settings.kafka.bootstrap)
 
     def run(self, *, wait_seconds: float, told: Told = lambda _: None) -> Resent:

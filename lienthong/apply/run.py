@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from connectors.kafka import Consumer, Message, PositionLost
 from connectors.postgres import Connection, ShapeChanged, connect, one, transaction
 from lienthong import hub, place
-from lienthong.apply import held
+from lienthong.apply import held, own_keys
 from lienthong.apply.target import Target
 from lienthong.breaker import Breaker
 from lienthong.capture import witness
@@ -26,8 +26,7 @@ logger = logging.getLogger(__name__)
 GROUP = "lienthong.apply"
 BATCH_RECORDS = 1000
 RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10)
-STOPPED_RETRY_SECONDS = 30.0
-LOST_RETRY_SECONDS = 5.0
+STOPPED_RETRY_SECONDS = 5.0  # a person has mended something and looks whether it goes on
 TOLD_SECONDS = 10.0  # so often what is parked at a target is counted, and told to the hub
 RELEASE_SECONDS = 1.0
 LEAVE_SECONDS = 10.0  # so often it is asked whether a system without a contract still has something to be withdrawn
@@ -42,8 +41,9 @@ INSERT INTO hub.source_mark (system, applied) VALUES (%s, %s) ON CONFLICT (syste
 class Supervised:
     """One target with its state."""
 
-    def __init__(self, settings: Settings, system: str, vault: Vault) -> None:
+    def __init__(self, settings: Settings, system: str, vault: Vault, hub_connection: Connection) -> None:
         self.settings, self.system, self.vault = settings, system, vault
+        self.own_keys = own_keys.OwnKeys(hub_connection, system)
         self.topic = topic_of(system)
         self.target: Target | None = None
         self.state, self.reason = "starting", None
@@ -58,7 +58,7 @@ class Supervised:
     def open(self) -> Target:
         """Connect when not connected."""
         if self.target is None or self.target.connection.closed:
-            self.target = Target(self.settings, self.system, self.vault, self.breaker)
+            self.target = Target(self.settings, self.system, self.vault, self.breaker, self.own_keys.renew)
         return self.target
 
     def failed(self, error: LienThongError) -> None:
@@ -73,8 +73,7 @@ class Supervised:
         if state != self.state or str(error) != self.reason:
             logger.warning(str(error), extra={"action": f"apply_{state}", "system": self.system, "code": error.code})
         self.state, self.reason = state, str(error)
-        stopped = LOST_RETRY_SECONDS if isinstance(error, witness.WentBack | witness.Held) else STOPPED_RETRY_SECONDS
-        wait = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)] if transient else stopped
+        wait = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)] if transient else STOPPED_RETRY_SECONDS
         self.next_try = time.monotonic() + wait
         self.failures += 1
         if self.target is not None:
@@ -90,7 +89,7 @@ class ApplyLine:
         self.hub: Connection = connect(settings.hub.dsn, application_name="lienthong apply")
         with transaction(self.hub) as cursor:
             served = set(receivers(cursor, settings))
-        self.targets = {topic_of(s): Supervised(settings, s, vault) for s in systems if s in served}
+        self.targets = {topic_of(s): Supervised(settings, s, vault, self.hub) for s in systems if s in served}
         self._beat_at = 0.0
         self._left_at = 0.0
         self._released_at = 0.0
@@ -112,6 +111,8 @@ class ApplyLine:
         try:
             with transaction(supervised.open().connection) as cursor:
                 witness.check_written(self.hub, supervised.system, cursor)
+            with transaction(self.hub) as cursor:
+                supervised.own_keys.begin(own_keys.lives(cursor, self.settings.kafka.partitions))
             supervised.position = supervised.open().stored(topic, partition)
             reason = self._went_back(supervised)
         except LienThongError as error:
@@ -222,12 +223,16 @@ class ApplyLine:
                     cursor.execute(_APPLIED, [supervised.system, supervised.position])
 
     def _rest(self) -> None:
-        """Nothing is written to a system that went back in time before a person has chosen how it goes on."""
+        """Nothing is written to a system that went back in time before a person has chosen how it goes on, and the hub knows its rows."""
         with transaction(self.hub) as cursor:
-            fenced = witness.fenced(cursor)
+            fenced, known = witness.fenced(cursor), own_keys.lives(cursor, self.settings.kafka.partitions)
         for supervised in self._running():
-            if supervised.system in fenced:
-                supervised.failed(witness.WentBack(fenced[supervised.system]))
+            try:
+                if supervised.system in fenced:
+                    raise witness.WentBack(fenced[supervised.system])
+                supervised.own_keys.begin(known)
+            except LienThongError as error:
+                supervised.failed(error)
                 self.consumer.pause(supervised.topic, 0)
 
     def _leave(self) -> None:

@@ -72,13 +72,16 @@ class Outcome:
 class Target:
     """Writes one system's database."""
 
-    def __init__(self, settings: Settings, system: str, vault: Vault, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self, settings: Settings, system: str, vault: Vault, breaker: Breaker | None = None, renew: Callable[[list[Arrived]], list[Arrived]] = list
+    ) -> None:
         self.system = system
+        self._renew = renew  # lets messages name its own rows as they are now
         self.breaker = breaker or Breaker(system, settings.parking.stop)
         self.settings = settings
         self.vault = vault
         self.profile = settings.profile_of(system)
-        self.connection: Connection = connect(settings.systems[system].dsn, application_name=f"lienthong apply {system}")
+        self.connection: Connection = connect(settings.dsn_of(system), application_name=f"lienthong apply {system}")
         self.entities: dict[str, TargetEntity] = {}
         with transaction(self.connection) as cursor:
             cursor.execute(f"SET lock_timeout = '5s'; {hub.KEYED}")
@@ -117,7 +120,7 @@ class Target:
     def _take(self, cursor: Cursor, arrived: Sequence[Arrived], outcome: Outcome) -> None:
         for merged in [a for a in arrived if a.kind == "merged"]:
             self._merge(cursor, merged, outcome)
-        self._apply(cursor, [a for a in arrived if a.kind != "merged"], outcome)
+        self._apply(cursor, self._renew([a for a in arrived if a.kind != "merged"]), outcome)
         self._release_waiting(cursor, outcome)
 
     def _decode(self, cursor: Cursor, messages: Iterable[Message], outcome: Outcome) -> Iterable[Arrived]:
@@ -353,7 +356,7 @@ class Target:
             if not found:
                 return
             messages = [Message("waiting", 0, 0, 0, None, bytes(body), ()) for (body,) in found]
-            self._apply(cursor, list(self._decode(cursor, messages, outcome)), outcome)
+            self._apply(cursor, self._renew(list(self._decode(cursor, messages, outcome))), outcome)
 
     # ------------------------------------------------------------ parked, counted
     def _park(

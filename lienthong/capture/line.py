@@ -33,7 +33,7 @@ BREATHE_SECONDS = 5.0
 
 def open_source(settings: Settings, system: str, role: str) -> Connection:
     """A connection to a system's database."""
-    return connect(settings.systems[system].dsn, application_name=f"lienthong {role}")
+    return connect(settings.dsn_of(system), application_name=f"lienthong {role}")
 
 
 class Line:
@@ -73,6 +73,7 @@ class Line:
         if stored is None:
             stored = self.begin_life(identity)
         state.check_identity(stored, identity, self.system)
+        self.numbers.forget()
         self.numbers.draw()
         with self._explained(), transaction(self.connection) as cursor:
             self._bind(cursor)

@@ -10,6 +10,7 @@ from connectors.postgres import Cursor, one, rows, streamed, transaction
 from lienthong.capture import state
 from lienthong.capture.line import Line, source_clock
 from lienthong.capture.notified import Notified
+from lienthong.capture.witness import mark_of
 from lienthong.ddl import TRIGGER, TRUNCATE_TRIGGER
 from lienthong.errors import FatalError
 from lienthong.layout import full_name, identifier
@@ -86,7 +87,7 @@ class OutboxLine(Line):
         now = one(cursor, "SELECT pg_current_snapshot()::text")
         assert now is not None
         if next_xid(str(now[0])) < next_xid(self._position):
-            self.witness.went_back("transactions that were read there have not happened yet")
+            self.witness.went_back("transactions that were read there have not happened yet", mark_of(cursor, self.system))
         if not first:
             return None, resume_point(self._position, str(now[0]), 0)
         found = first if len(first) < AT_ONCE else streamed(cursor, _DIFFERENCE, old)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.01
 RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10)
-STOPPED_RETRY_SECONDS = 30.0
+STOPPED_RETRY_SECONDS = 5.0  # a person has mended something and looks whether it goes on
 
 
 class Supervised:
@@ -42,13 +42,16 @@ class Supervised:
         try:
             if self.state != "running":
                 self.line.start()
-                self.state, self.reason, self.failures = "running", None, 0
-                logger.info("capture runs", extra={"action": "capture_runs", "system": self.line.system})
-            return self.line.work()
+            worked = self.line.work()
         except (FencedError, TransientError) as error:
             self._failed("retrying", error, RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)])
         except LienThongError as error:
             self._failed("stopped", error, STOPPED_RETRY_SECONDS)
+        else:
+            if self.state != "running":
+                self.state, self.reason, self.failures = "running", None, 0
+                logger.info("capture runs", extra={"action": "capture_runs", "system": self.line.system})
+            return worked
         return False
 
     def _failed(self, state: str, error: LienThongError, wait_seconds: float) -> None:

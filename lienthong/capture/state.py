@@ -119,11 +119,15 @@ class Numbers:
         with transaction(self._connection) as cursor:
             cursor.execute(
                 """UPDATE hub.capture_state SET finished = greatest(finished, %s), position = coalesce(%s, position)
-                   WHERE system = %s AND lease_owner = %s""",
-                [number, position, self.system, self._owner],
+                   WHERE system = %s AND lease_owner = %s AND epoch = %s""",
+                [number, position, self.system, self._owner, self.epoch],
             )
             if cursor.rowcount != 1:
-                raise FencedError(f"{self.system}: another process reads this source now")
+                raise FencedError(f"{self.system}: another process reads this source now, or it has begun a new life")
+
+    def forget(self) -> None:
+        """Give up what is drawn: the next number is of the epoch that is then."""
+        self._next = self._end = 0
 
     def release(self) -> None:
         """Give the lease back, so that the next reader need not wait."""

@@ -94,7 +94,7 @@ class WalLine(Line):
             raise FatalError(f"{self.system}: slot {slot} is two_phase, which shows changes before their commit: drop it")
         if self._stream is not None:
             self._stream.close()
-        dsn = self.settings.systems[self.system].dsn
+        dsn = self.settings.dsn_of(self.system)
         self._stream = ReplicationStream(
             dsn, slot=slot, publication=PUBLICATION, application_name=f"lienthong capture {self.system}", as_bytes=as_bytes
         )

@@ -88,25 +88,26 @@ class Known:
     fenced: str | None
     failover: bool
     held: str | None
+    fenced_probe: int | None = None  # the newest probe there when it was fenced
 
 
 def load(connection: Connection, system: str) -> Known:
     """What the hub remembers of a source; of an unknown one, nothing."""
     with transaction(connection) as cursor:
-        found = one(cursor, "SELECT timeline, position, probe, fenced, failover, held FROM hub.source_mark WHERE system = %s", [system])
+        found = one(cursor, "SELECT timeline, position, probe, fenced, failover, held, fenced_probe FROM hub.source_mark WHERE system = %s", [system])
     if found is None:
         return Known(None, None, False, None)
     timeline, position, probe, *rest = found
     return Known(None if timeline is None else Mark(timeline, position, probe or 0), *rest)
 
 
-def fence(connection: Connection, system: str, why: str, *, failover: bool = False) -> None:
+def fence(connection: Connection, system: str, why: str, now: Mark, *, failover: bool = False) -> None:
     """Let nothing more of a source be taken, whatever it grows to meanwhile, until a person has chosen."""
     with transaction(connection) as cursor:
         cursor.execute(
-            """INSERT INTO hub.source_mark (system, fenced, failover) VALUES (%s, %s, %s)
-               ON CONFLICT (system) DO UPDATE SET fenced = excluded.fenced, failover = excluded.failover""",
-            [system, why, failover],
+            """INSERT INTO hub.source_mark (system, fenced, failover, fenced_probe) VALUES (%s, %s, %s, %s) ON CONFLICT (system)
+               DO UPDATE SET fenced = excluded.fenced, failover = excluded.failover, fenced_probe = excluded.fenced_probe""",
+            [system, why, failover, now.probe],
         )
 
 
@@ -124,7 +125,7 @@ def check_written(connection: Connection, system: str, cursor: Cursor) -> None:
     lost = missing(known.mark, now)
     if lost is not None or now.timeline != known.mark.timeline:
         why = choice(system, lost, (known.mark.timeline, now.timeline))
-        fence(connection, system, why, failover=lost is None)
+        fence(connection, system, why, now, failover=lost is None)
         raise WentBack(why)
 
 
@@ -187,7 +188,7 @@ class Witness:
         if known is not None:
             lost = missing(known, now)
             if lost is not None or now.timeline != known.timeline:
-                self.went_back(lost, (known.timeline, now.timeline))
+                self.went_back(lost, now, (known.timeline, now.timeline))
         self._known = now
         if time.monotonic() - self._saved_at > LOOK_SECONDS:
             self._saved_at = time.monotonic()
@@ -204,10 +205,10 @@ class Witness:
             raise Held(why)
         self._asked_place = True
 
-    def went_back(self, lost: str | None, timelines: tuple[int, int] | None = None) -> None:
-        """Fence the source; raises `WentBack`."""
+    def went_back(self, lost: str | None, now: Mark, timelines: tuple[int, int] | None = None) -> None:
+        """Fence the source as it is now; raises `WentBack`."""
         why = choice(self.system, lost, timelines)
-        fence(self._hub, self.system, why, failover=lost is None)
+        fence(self._hub, self.system, why, now, failover=lost is None)
         raise WentBack(why)
 
 
@@ -217,7 +218,8 @@ def resume(connection: Connection, system: str, now: Mark) -> None:
     if known.fenced is None:
         raise FatalError(f"{system} is not stopped for going back in time; `lienthong status` shows what is the matter")
     lost = missing(known.mark, now) if known.mark is not None else None
-    is_proven = known.mark is not None and known.mark.probe > 0  # a log may have grown past its mark, a probe does not come back
+    # The log of the wrong database may have grown past the mark; a probe that it had lost when it was fenced does not come back.
+    is_proven = known.fenced_probe is not None and now.probe > known.fenced_probe
     if lost is not None or not (known.failover or is_proven):
-        raise WentBack(known.fenced if lost is None else choice(system, lost, None))
+        raise WentBack(choice(system, lost or "it does not show anything that it had lost when it was stopped", None))
     accept(connection, system, now, new_life=False)

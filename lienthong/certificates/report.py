@@ -79,10 +79,11 @@ def report(settings: Settings, hub: Connection, first: date, yesterday: date) ->
         came = chain.late(cursor, first=first, last=last) if days else {}
         units = rows(cursor, _BY_UNIT, {"none": NO_UNIT, "first": start_micros(first), "end": end_micros(last)}) if days else []
     sums = {
-        (system, entity): Sum(system, entity, list(party.units))
-        for system, party in settings.systems.items()
+        (system, entity): Sum(system, entity, list(settings.systems[system].units))
+        for system in settings.with_database()
         for entity in settings.profile_of(system).entities
     }
+    unproved = set(settings.without_database())  # what they have made of their topic is not ours to see
     for place, issued in issues.items():
         system, entity, _ = place
         party = settings.systems.get(system)
@@ -95,11 +96,11 @@ def report(settings: Settings, hub: Connection, first: date, yesterday: date) ->
             one.counts[outcome] += n
     for one in sums.values():
         one.missing = max(days - one.closed - one.open, 0) if one.entity in _profiled(settings, one.system) else 0
-    return Report(f"{first:%Y-%m}", days, [sums[place] for place in sorted(sums)], [OfUnit(*row) for row in units])
+    return Report(f"{first:%Y-%m}", days, [sums[place] for place in sorted(sums)], [OfUnit(*row) for row in units if row[1] not in unproved])
 
 
 def _profiled(settings: Settings, system: str) -> set[str]:
-    return set(settings.profile_of(system).entities) if system in settings.systems else set()
+    return set(settings.profile_of(system).entities) if system in settings.with_database() else set()
 
 
 def as_document(found: Report) -> dict[str, Any]:

@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, err, known, out, print_json, settings_of, table
+from lienthong.cli.shared import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigFolder,
+    Exit,
+    chosen,
+    err,
+    known,
+    note_without_database,
+    out,
+    print_json,
+    settings_of,
+    table,
+)
 from lienthong.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,26 +85,28 @@ def certificate_close(
 
     settings, signer = settings_of(config), _signer()
     of = None if day is None else _day(day)
-    for name in system or ():
-        known("system", name, settings.systems)
+    systems = chosen(settings, system)
     with named():
         hub_schema.install(settings.hub.dsn)
     told = (lambda words: err.print(f"closing: {words}", highlight=False)) if err.is_terminal else (lambda _: None)
     with Closing(settings, signer, wait_seconds=wait, told=told) as closing:
-        closed = closing.run(system or list(settings.systems), of)
+        closed = closing.run(systems, of)
         published = publish(settings, closing.hub)
     newest = {(d["system"], d["entity"], d["day"]): d for d in (s.document() for s in [*closed.standing, *closed.issued])}
     still_open = [d for d in newest.values() if d["state"] == "open"]
     if as_json:
         print_json(
             {"schema": "lienthong/certificate-close/1", "issued": [_plain(s) for s in closed.issued], "unchanged": len(closed.standing),
-             "open": len(still_open), "published": published, "not_compared": [{"system": s, "reason": r} for s, r in closed.failed.items()]}
+             "open": len(still_open), "published": published, "not_compared": [{"system": s, "reason": r} for s, r in closed.failed.items()],
+             "without_database": [] if system else settings.without_database()}
         )  # fmt: skip
     else:
         _show_table([s.document() for s in closed.issued])
         out.print(f"{len(closed.issued)} issued, {published} published, {len(closed.standing)} as before; {len(still_open)} open", highlight=False)
         for name, why in closed.failed.items():
             err.print(f"{name}: {why}", highlight=False, markup=False)
+        if not system:
+            note_without_database(settings, "nothing to certify")
         if still_open and not closed.failed:
             out.print(f"next: lienthong reconcile --config {config}", highlight=False)
     if any(reason["code"] != "not_compared" for d in still_open for reason in d["reasons"]):

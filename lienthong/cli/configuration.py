@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, known, out, print_json, settings_of
+from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, chosen, known, note_without_database, out, print_json, settings_of
 from lienthong.problems import ConfigProblems, Problem
 
 config_app = typer.Typer(no_args_is_help=True, help="The configuration files.")
@@ -39,16 +39,18 @@ def check(
         print_json({"schema": "lienthong/check/1", "problems": [p.as_dict() for p in error.problems]})
         return Exit.USAGE
     if sql is not None:
-        known("system", sql, settings.systems)
+        chosen(settings, [sql])
         out.out(ddl_for(sql, settings), highlight=False)
         return Exit.FINE
     for name in system or ():
         known("system", name, settings.systems)
     problems = [] if offline else check_live(settings, system)
     if as_json:
-        print_json({"schema": "lienthong/check/1", "problems": [p.as_dict() for p in problems]})
+        print_json({"schema": "lienthong/check/1", "problems": [p.as_dict() for p in problems], "without_database": settings.without_database()})
     else:
         _report(problems, len(settings.systems), offline=offline)
+        if not offline:
+            note_without_database(settings, "only the files and the topic checked")
     if is_dependency_down(problems):
         return Exit.DEPENDENCY_DOWN
     return Exit.FOUND_WRONG if any(p.severity == "error" for p in problems) else Exit.FINE

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, err, known, out, print_json, settings_of, table
+from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, chosen, err, out, print_json, settings_of, table
 from lienthong.restored import LISTED_MAX, Forgotten
 
 
@@ -27,10 +27,9 @@ def probe(
     from lienthong import run as running
 
     settings = settings_of(config)
-    for name in system or ():
-        known("system", name, settings.systems)
+    systems = chosen(settings, system)
     running.prepare(settings)
-    found = prober.once(settings, system or list(settings.systems))
+    found = prober.once(settings, systems)
     if as_json:
         print_json({"schema": "lienthong/probe/1", "probes": found})
     else:
@@ -54,8 +53,8 @@ def resume(system: Annotated[str, typer.Argument(help="The system whose line is 
     from lienthong.capture import state, witness
 
     settings = settings_of(config)
-    known("system", system, settings.systems)
-    source = connect(settings.systems[system].dsn, application_name="lienthong resume")
+    chosen(settings, [system])
+    source = connect(settings.dsn_of(system), application_name="lienthong resume")
     with hub.named():
         connection = connect(settings.hub.dsn, application_name="lienthong resume")
     try:
@@ -68,7 +67,7 @@ def resume(system: Annotated[str, typer.Argument(help="The system whose line is 
     finally:
         source.close()
         connection.close()
-    out.print(f"{system}: goes on within half a minute; lienthong status --config {config}", highlight=False)
+    out.print(f"{system}: goes on within seconds; lienthong status --config {config}", highlight=False)
     return Exit.FINE
 
 
@@ -83,7 +82,7 @@ def resend(
     from lienthong.apply.reload import Reload
 
     settings = settings_of(config)
-    known("system", system, settings.systems)
+    chosen(settings, [system])
     running.prepare(settings)
     reload = Reload(settings, system)
     said: list[str] = []

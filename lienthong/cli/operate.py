@@ -9,7 +9,20 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lienthong.cli.lines import show_forgotten, show_probes
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, err, known, out, print_json, settings_of, table
+from lienthong.cli.shared import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigFolder,
+    Exit,
+    chosen,
+    err,
+    known,
+    note_without_database,
+    out,
+    print_json,
+    settings_of,
+    table,
+)
 from lienthong.errors import ConfigError
 from lienthong.settings import Settings
 
@@ -34,22 +47,18 @@ def run(
     from lienthong import run as running
 
     settings = settings_of(config)
-    chosen = roles or list(running.PROCESSES)
-    for role in chosen:
+    started = roles or list(running.PROCESSES)
+    for role in started:
         known("role", role, running.ROLES)
-    systems = _systems(settings, system)
-    if len(chosen) == 1:
-        running.run_role(chosen[0], settings, systems, port, parent=parent)
+    systems = chosen(settings, system)
+    if len(started) == 1:
+        running.run_role(started[0], settings, systems, port, parent=parent)
     else:
-        err.print(f"{', '.join(chosen)} for {len(systems)} systems; Ctrl-C ends it; elsewhere: lienthong status --config {config}", highlight=False)
-        running.run_all(settings, config, chosen, port=port, systems=system or ())
+        err.print(f"{', '.join(started)} for {len(systems)} systems; Ctrl-C ends it; elsewhere: lienthong status --config {config}", highlight=False)
+        if not system:
+            note_without_database(settings, "only routed to")
+        running.run_all(settings, config, started, port=port, systems=system or ())
     return Exit.FINE
-
-
-def _systems(settings: Settings, chosen: list[str] | None) -> list[str]:
-    for system in chosen or ():
-        known("system", system, settings.systems)
-    return chosen or list(settings.systems)
 
 
 def load(
@@ -135,8 +144,9 @@ def _forgotten(settings: Settings, systems: list[str]) -> dict[str, Any]:
 
 def _to_load(settings: Settings, named: list[str] | None, *, every: bool) -> list[str]:
     if every:
+        note_without_database(settings, "nothing to load")
         return [name for name, system in settings.systems.items() if system.capture != "none"]
-    return list(dict.fromkeys(_systems(settings, named)))
+    return list(dict.fromkeys(chosen(settings, named)))
 
 
 def _loaded(loaded: list[Any], failed: dict[str, Any], forgotten: dict[str, Any], config: Any, *, as_json: bool) -> None:
@@ -191,7 +201,8 @@ def status(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> in
     """Where every line stands, what is parked, and what was counted."""
     from lienthong import status as standing
 
-    document = standing.overview(settings_of(config))
+    settings = settings_of(config)
+    document = standing.overview(settings)
     wrong = [line for line in document["lines"] if line["state"] not in ("normal", "running")]
     stuck = [probe for probe in document["probes"] if probe["state"] not in ("normal", "waiting")]
     if as_json:
@@ -204,6 +215,7 @@ def status(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> in
             columns = ["system", "kind", "reason", "records", "oldest"]
             out.print(table("parked", columns, [[p[column] for column in columns] for p in document["parked"]]))
             out.print("next: lienthong parked list", highlight=False)
+        note_without_database(settings, "how far it has read is not known here")
     return Exit.FOUND_WRONG if wrong or stuck else Exit.FINE
 
 
@@ -226,11 +238,12 @@ def lag(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
     lines, probes = standing.lines(settings), standing.probes(settings)
     stuck = [probe for probe in probes if probe["state"] not in ("normal", "waiting")]
     if as_json:
-        print_json({"schema": "lienthong/lag/1", "lines": lines, "probes": probes})
+        print_json({"schema": "lienthong/lag/1", "lines": lines, "probes": probes, "without_database": settings.without_database()})
     else:
         _lines(lines)
         if stuck:
             show_probes(stuck)
+        note_without_database(settings, "how far it has read is not known here")
     return Exit.FOUND_WRONG if stuck or any(x["state"] not in ("normal", "running") for x in lines) else Exit.FINE
 
 

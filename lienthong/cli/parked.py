@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 parked_app = typer.Typer(no_args_is_help=True, help="Records that could not be processed.")
 
-KINDS = ("refused", "damaged", "link", "ghost", "apply", "route")
+KINDS = ("refused", "held", "damaged", "link", "ghost", "apply", "route")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Refs = Annotated[list[str] | None, typer.Argument(help="Numbers as in the list: 17, or SYSTEM/3 for what is parked at a target.")]
 OfSystem = Annotated[str | None, typer.Option("--system", help="Only of this system.")]
 OfEntity = Annotated[str | None, typer.Option("--entity", help="Only of this entity.")]
 ForReason = Annotated[str | None, typer.Option("--reason", help="Only for this reason, as in `lienthong status`.")]
-OfKind = Annotated[str | None, typer.Option("--kind", help="Only of this kind: refused, damaged, link, ghost or apply.")]
+OfKind = Annotated[str | None, typer.Option("--kind", help="Only of this kind: refused, held, damaged, link, ghost or apply.")]
 Older = Annotated[str | None, typer.Option("--older-than", metavar="AGE", help="Only parked longer ago: 30m, 8h, 2d.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Why = Annotated[str | None, typer.Option("--why", metavar="TEXT", help="The reason; it is recorded with your name.")]

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, err, known, out, print_json, settings_of, table
+from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, chosen, err, note_without_database, out, print_json, settings_of, table
 from lienthong.errors import ConfigError
-from lienthong.settings import Settings
 
 Systems = Annotated[list[str] | None, typer.Option("--system", help="Only these systems.")]
 Entities = Annotated[list[str] | None, typer.Option("--entity", help="Only these entities.")]
@@ -48,20 +47,16 @@ def reconcile(
         since = since.astimezone()
     scope = Scope(keys=tuple(keys or ()), since=since, full=full)
     with _bars() as show:
-        found = reconcile_systems(settings, _chosen(settings, system), entity or (), scope, wait_seconds=wait, show=show)
+        found = reconcile_systems(settings, chosen(settings, system), entity or (), scope, wait_seconds=wait, show=show)
     if as_json:
-        print_json(as_document(found))
+        print_json(as_document(found) | {"without_database": [] if system else settings.without_database()})
     else:
         _report(found, config)
+        if not system:
+            note_without_database(settings, "not compared")
     if any(compared.differences or compared.unsettled for compared in found.compared):
         return Exit.FOUND_WRONG
     return Exit.DEPENDENCY_DOWN if found.failed else Exit.FINE
-
-
-def _chosen(settings: Settings, system: list[str] | None) -> list[str]:
-    for name in system or ():
-        known("system", name, settings.systems)
-    return system or list(settings.systems)
 
 
 @contextmanager
@@ -121,7 +116,7 @@ def repair(
     from lienthong.reconcile.report import plan_document, plan_repair, repair_systems
 
     settings = settings_of(config)
-    systems = _chosen(settings, system)
+    systems = chosen(settings, system)
     actions = plan_repair(settings, systems, entity or ())
     done = 0
     if not plan and actions:

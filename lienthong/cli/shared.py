@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,6 +54,21 @@ def known(kind: str, name: str, names: Iterable[str]) -> None:
     if name not in names:
         near = did_you_mean(name, names)
         raise ConfigError(f"no {kind} {name} ({near or 'there are ' + listed(names)})")
+
+
+def chosen(settings: Settings, named: Sequence[str] | None) -> list[str]:
+    """The named systems, or all that have a database; raises `ConfigError` for a name that is none and for a system without a database."""
+    for name in named or ():
+        known("system", name, settings.systems)
+        settings.dsn_of(name)
+    return list(named or settings.with_database())
+
+
+def note_without_database(settings: Settings, what: str) -> None:
+    """Name the systems that only read their topic, where somebody might look for them."""
+    names = settings.without_database()
+    if names:
+        err.print(f"{what}: {', '.join(names)}, without a database here: reads its topic itself", highlight=False, markup=False)
 
 
 def print_json(document: Any) -> None:

@@ -83,7 +83,7 @@ class Demo:
     def load(self, progress: Callable[[str, str, int, int], None]) -> int:
         """The initial load of every system."""
         total = 0
-        for name in self.settings.systems:
+        for name in self.settings.with_database():
             loader = Loader(self.settings, name, Vault.from_environment())
             try:
                 total += loader.run(progress=lambda entity, done, planned, s=name: progress(s, entity, done, planned)).records  # type: ignore[misc]

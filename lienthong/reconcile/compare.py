@@ -116,8 +116,8 @@ class Comparison:
         self._opened: list[Connection] = []
         self.hub = self._open(settings.hub.dsn)  # for answers that come in parts
         self.notes = self._open(settings.hub.dsn)  # for everything else
-        self.there = self._open(settings.systems[system].dsn)
-        self.reader = self._open(settings.systems[system].dsn)
+        self.there = self._open(settings.dsn_of(system))
+        self.reader = self._open(settings.dsn_of(system))
         self._follow_rules()
 
     def _open(self, dsn: str) -> Connection:

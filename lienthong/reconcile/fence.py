@@ -64,7 +64,7 @@ class Fence:
             time.sleep(POLL_SECONDS)
 
     def _source_now(self) -> int:
-        connection = connect(self.settings.systems[self.system].dsn, application_name="lienthong fence")
+        connection = connect(self.settings.dsn_of(self.system), application_name="lienthong fence")
         try:
             with transaction(connection) as cursor:
                 return source_clock(cursor)
@@ -98,7 +98,7 @@ class Fence:
     def _applied(self, end: int) -> bool:
         if not end:
             return True
-        connection = connect(self.settings.systems[self.system].dsn, application_name="lienthong fence")
+        connection = connect(self.settings.dsn_of(self.system), application_name="lienthong fence")
         try:
             with transaction(connection) as cursor:
                 found = one(cursor, "SELECT next FROM lienthong.consumer_offset WHERE topic = %s", [topic_of(self.system)])

@@ -128,6 +128,8 @@ CREATE TABLE IF NOT EXISTS hub.setting (name text PRIMARY KEY, value text NOT NU
 
 -- Which systems' own records are known: nothing is delivered to a system before its initial load has passed every partition.
 CREATE TABLE IF NOT EXISTS hub.loaded (system text, partition int, PRIMARY KEY (system, partition));
+ALTER TABLE hub.loaded ADD COLUMN IF NOT EXISTS epoch bigint; -- of the newest load that has passed it
+UPDATE hub.loaded l SET epoch = s.epoch FROM hub.capture_state s WHERE s.system = l.system AND l.epoch IS NULL;
 
 -- Rows are reached by key alone: statistics of bodies would be read from thousands of them for nothing.
 ALTER TABLE hub.record ALTER body SET STATISTICS 0, ALTER who SET STATISTICS 0;

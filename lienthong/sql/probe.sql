@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS hub.source_mark (
   epoch_at timestamptz,                     -- when its newest life began
   applied bigint                            -- the highest position in its out-topic that it has shown
 );
+ALTER TABLE hub.source_mark ADD COLUMN IF NOT EXISTS fenced_probe bigint;  -- the newest probe it had when it was fenced
 
 -- A probe record on each leg of each line: `in` from the source to the hub, `out` from the hub to the target.
 CREATE TABLE IF NOT EXISTS hub.probe (

@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: lag of every line and what is parked, asked from the hub at each scrape, so that dead processes show too.
+"""`/metrics` for Prometheus: lag of every line, its probes and what is parked, asked from the hub at each scrape, so that dead processes show too.
 
 Names and units follow Prometheus' conventions (conventions.md §7): base units, no label of a person or a record.
 """
@@ -28,6 +28,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "lienthong_parked_oldest_timestamp_seconds": ("system", "kind"),
     "lienthong_parked_oldest_age_seconds": ("system", "kind"),
     "lienthong_replayed_records_total": ("system", "outcome"),
+    "lienthong_probe_age_seconds": ("system", "leg"),
 }
 MEANINGS = {
     "lienthong_build_info": "The version of the service, as a label.",
@@ -39,6 +40,7 @@ MEANINGS = {
     "lienthong_parked_oldest_timestamp_seconds": "Since when the oldest of them waits.",
     "lienthong_parked_oldest_age_seconds": "For how long the oldest of them has waited.",
     "lienthong_replayed_records_total": "Replays of parked records, by how they ended.",
+    "lienthong_probe_age_seconds": "How long ago the newest probe that has arrived was sent; it grows too when nobody sends any.",
 }
 
 
@@ -79,6 +81,8 @@ class HubCollector(Collector):
         for system, outcome, count in status.replayed(self.settings):
             replayed.add_metric([system, outcome], count)
         yield replayed
+        ages = [([p["system"], p["leg"]], p["age_seconds"]) for p in status.probes(self.settings) if p["age_seconds"] is not None]
+        yield _gauge("lienthong_probe_age_seconds", ages)
 
 
 def _gauge(name: str, values: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:

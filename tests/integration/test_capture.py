@@ -19,7 +19,7 @@ import pytest
 
 from connectors.postgres import transaction
 from lienthong import frames, hub, hub_schema, load
-from lienthong.capture import outbox, wal
+from lienthong.capture import outbox, state, wal
 from lienthong.capture.line import Line
 from lienthong.capture.run import Supervised
 from lienthong.embedded import KafkaBroker, PostgresCluster
@@ -700,6 +700,18 @@ def test_the_numbers_of_a_reader_that_lost_its_lease_never_win(site: Site, monke
     numbers._renew_at = 0.0
     with pytest.raises(FencedError):
         numbers.draw()
+
+
+def test_a_reader_of_an_earlier_epoch_is_fenced_and_begins_anew_in_the_new_one(site: Site) -> None:
+    line = site.line()
+    number = line.numbers.draw()
+    stored = state.load(site.hub, site.system)
+    assert stored is not None
+    state.new_epoch(site.hub, site.system, stored.position or "", stored.identity or "")
+    with pytest.raises(FencedError, match="new life"):
+        line.numbers.save(number, None)
+    line.start()
+    assert line.numbers.epoch == stored.epoch + 1
 
 
 def test_an_idle_source_does_not_hold_the_log(new_site: NewSite, monkeypatch: pytest.MonkeyPatch) -> None:

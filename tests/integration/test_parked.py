@@ -1,6 +1,6 @@
 """Parked records as an operator handles them: listed, shown, replayed, corrected, decided, given up; and lines that stop instead.
 
-The service runs as processes on real servers; everything is done by command. A line that stopped is tried again after 30 s, so the
+The service runs as processes on real servers; everything is done by command. A line that stopped is tried again after a few seconds, so the
 tests of mass failure take that long.
 """
 

@@ -7,15 +7,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lienthong import probe
 from lienthong.capture.outbox import next_xid, resume_point
+from lienthong.embedded.ports import free_port
 from tests.city import wait
 from tests.lines_kit import Lines, lines
 
@@ -159,6 +163,29 @@ def test_a_watch_that_does_not_watch_is_seen(watched: Lines) -> None:
         assert {s[2] for s in stuck(watched)} == {"unwatched"}
         assert "does `lienthong run watch` run?" in watched.city.cli("status").stdout
     all_well(watched)
+
+
+def test_the_age_of_probes_is_measured_and_grows_when_nobody_watches(watched: Lines) -> None:
+    all_well(watched)
+    port = free_port()
+    watched.city.start("run", "serve", "--port", str(port), log="serve.log")
+    wait(lambda: set(ages(port)) == LEGS, 60, lambda: story(watched))
+    assert max(ages(port).values()) < NOTICED_SECONDS
+    with watched.frozen("watch"):
+        before = ages(port)
+        time.sleep(4)
+        assert all(age > before[leg] + 2 for leg, age in ages(port).items())
+    all_well(watched)
+
+
+def ages(port: int) -> dict[tuple[str, str], float]:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:  # noqa: S310 - our own address
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(s.labels["system"], s.labels["leg"]): s.value for s in samples if s.name == "lienthong_probe_age_seconds"}
 
 
 def test_the_number_of_probes_is_bounded() -> None:

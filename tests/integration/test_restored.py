@@ -262,6 +262,58 @@ def test_a_target_that_was_set_back_is_filled_again_from_its_topic(there: Lines)
     assert there.city.sql("portal", f"SELECT ten FROM ho_so WHERE ma = '{early}'") == [("Sau bản sao",)]
 
 
+@pytest.fixture(scope="module")
+def numbered(stack_root: Path) -> Iterator[Lines]:
+    """The far ward numbers its dossiers, and nothing but that number is unique there."""
+    with lines(stack_root / "restored-numbered", numbered=True) as made:
+        made.start("watch")
+        yield made
+
+
+def numbers(there: Lines) -> dict[str, int]:
+    return dict(there.city.sql("ward_far", "SELECT ma, id FROM ho_so"))
+
+
+def test_what_comes_again_is_not_written_to_rows_that_have_got_the_numbers_since(numbered: Lines) -> None:
+    """What is applied again was sent when the ward's rows had other numbers: of its own dossiers, and of those it was sent."""
+    there = numbered
+    kept = there.submit(at="ward_far")
+    catch_up(there)
+    copy = copied(there)
+    forgotten = there.submit(at="ward_far")
+    there.city.until("portal", f"SELECT count(*) FROM ho_so WHERE ma = '{forgotten}'", 1)
+    sent, erased = there.submit(), there.submit()
+    catch_up(there)
+    before = numbers(there)
+    there.city.sql("portal", "UPDATE ho_so SET ten = 'Cổng sửa'")
+    catch_up(there)
+    there.city.sql("portal", f"DELETE FROM ho_so WHERE ma = '{erased}'")
+    there.city.until("ward_far", f"SELECT count(*) FROM ho_so WHERE ma = '{erased}'", 0)
+    catch_up(there)
+    assert numbers(there) == {code: number for code, number in before.items() if code != erased}
+    time.sleep(LOOK_SECONDS + 2)
+    put_back(there, copy)
+    after = {there.submit(at="ward_far", name=f"Sau {n}"): f"Sau {n}" for n in range(3)}
+    taken = numbers(there)
+    assert {taken[code] for code in after} == {before[code] for code in (forgotten, sent, erased)}
+    there.wait_line("ward-far", "apply", "stopped", "went back in time", seconds=90)
+    fenced(there, "went back in time")
+    there.stop("merge")
+    assert there.city.cli("load", "ward-far", "--new-epoch").returncode == 0  # what is forgotten, nobody knows yet
+    there.wait_line("ward-far", "apply", "retrying", "begins a new life", seconds=60)
+    assert numbers(there) == taken
+    there.start("merge")
+    catch_up(there)
+    named = dict(there.city.sql("ward_far", "SELECT ma, ten FROM ho_so"))
+    assert named == dict.fromkeys((kept, forgotten, sent), "Cổng sửa") | after
+    assert {code: numbers(there)[code] for code in taken} == taken
+    listed = there.city.sql("hub", "SELECT local_key FROM hub.parked WHERE state = 'open' AND kind = 'ghost' ORDER BY 1")
+    assert listed == [(f"{before[code]} (epoch 1)",) for code in (forgotten, sent)]
+    assert there.city.sql("ward_far", "SELECT count(*) FROM lienthong.parked") == [(0,)]
+    found = there.city.json("reconcile", "--full")["differences"]
+    assert sorted((f["key"], f["kind"]) for f in found) == [(key, "extra") for (key,) in listed]  # until a person has decided
+
+
 @pytest.mark.parametrize(
     ("known", "now", "lost"),
     [

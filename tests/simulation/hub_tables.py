@@ -15,6 +15,7 @@ import orjson
 from connectors.postgres import transaction
 from lienthong import hub
 from lienthong.errors import FencedError, TransientError
+from lienthong.frames import Note
 from lienthong.hub import Known, Row
 from lienthong.hub_statements import CONTRIBUTION
 from tests.simulation.database import Answer, Database, Fuse, MemoryConnection, MemoryCursor, Rows, columns, statement
@@ -243,9 +244,9 @@ def routing_of(cursor: MemoryCursor, records: Sequence[int]) -> dict[int, dict[s
     return {record: {name: body.get(name) for name in ROUTING} for record, body in bodies_.items()}
 
 
-def note_loaded(cursor: MemoryCursor, done: Iterable[tuple[str, int]]) -> None:
-    for place in done:
-        cursor["loaded"].setdefault(place, True)
+def note_loaded(cursor: MemoryCursor, notes: Iterable[Note]) -> None:
+    for note in notes:
+        cursor["loaded"].setdefault((note.header.system, int(note.content["partition"])), True)
 
 
 def note_changed(cursor: MemoryCursor, changed: Sequence[tuple[int, int, str | None, int]]) -> None:
@@ -594,9 +595,9 @@ def _renew(cursor: MemoryCursor, arguments: Any) -> Answer:
 
 @statement("UPDATE hub.capture_state SET finished = greatest(finished, %s), position = coalesce(%s, position)")
 def _save_state(cursor: MemoryCursor, arguments: Any) -> Answer:
-    number, position, system, owner = arguments
+    number, position, system, owner, epoch = arguments
     row = cursor["capture_state"].get(system)
-    if row is None or row["owner"] != owner:
+    if row is None or (row["owner"], row["epoch"]) != (owner, epoch):
         return 0
     new = {"finished": max(row["finished"], number), "position": row["position"] if position is None else position}
     return _change(cursor["capture_state"], _held_by(system, owner), **new)

@@ -207,7 +207,7 @@ def _slot(_cursor: MemoryCursor, _: Any) -> Answer:
     return [(False,)]
 
 
-@statement("SELECT timeline, position, probe, fenced, failover, held FROM hub.source_mark WHERE system = %s")
+@statement("SELECT timeline, position, probe, fenced, failover, held, fenced_probe FROM hub.source_mark WHERE system = %s")
 def _mark_known(_cursor: MemoryCursor, _: Any) -> Answer:
     return []
 

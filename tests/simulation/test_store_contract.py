@@ -12,6 +12,7 @@ import pytest
 from connectors.postgres import transaction
 from lienthong import hub, hub_schema
 from lienthong.errors import FencedError, TransientError
+from lienthong.frames import Header, Note
 from tests.simulation.database import Crash, Fuse, MemoryConnection
 from tests.simulation.hub_tables import VIEWS, empty_hub, view
 from tests.simulation.merging_city import CODES, PARTITIONS, SYSTEMS
@@ -264,7 +265,7 @@ def test_a_crash_in_memory_rolls_back_like_a_lost_connection() -> None:
     def write(number: int) -> None:
         with transaction(connection) as cursor:  # type: ignore[arg-type]
             for system in SYSTEMS:
-                hub.note_loaded(cursor, [(system, number)])
+                hub.note_loaded(cursor, [Note(Header(system, "?", "load_complete", 1, 1, 0, 0), {"partition": number})])
 
     for n in range(5):
         fuse.left = n

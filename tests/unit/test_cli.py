@@ -113,7 +113,7 @@ def test_a_right_configuration_is_checked_without_a_network(
     assert call(monkeypatch, "check", "--offline") == Exit.FINE
     assert capsys.readouterr().out == "6 systems, files only: 0 errors, 0 warnings\n"
     assert call(monkeypatch, "check", "--offline", "--json") == Exit.FINE
-    assert json.loads(capsys.readouterr().out) == {"schema": "lienthong/check/1", "problems": []}
+    assert json.loads(capsys.readouterr().out) == {"schema": "lienthong/check/1", "problems": [], "without_database": []}
 
 
 def test_all_problems_come_at_once_with_file_line_and_column(

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from lienthong.config import KINDS, ConfigProblems, json_schema, load_settings
 from lienthong.config_files import read_document
+from lienthong.errors import ConfigError
 from lienthong.readers import READERS
 from lienthong.settings import EntityMap, FieldMap, Part, Profile, Settings
 
@@ -137,7 +138,9 @@ CASES = [
     ("systems", "dsn: ${WARD}", "dsn: file:/nowhere/at/all", "systems.yaml:8:5: systems.ward-tan-dinh.dsn: the file /nowhere/at/all cannot be read"),
     ("systems", "  ward-tan-dinh:", "  Ward_Tan:", "systems.yaml:5:3: systems.Ward_Tan: a name has lower-case letters"),
     ("systems", "hub: {", "hub [", "systems.yaml:2:19: not valid YAML"),
-    ("systems", "    dsn: ${WARD}\n", "", "systems.yaml:5:3: systems.ward-tan-dinh: the key dsn is missing"),
+    ("systems", "    dsn: ${WARD}\n", "", "systems.yaml:5:3: systems.ward-tan-dinh: the key dsn is missing (add it, or delete profile: for a party that only reads its topic write capture: none and apply: false, without both)"),
+    ("systems", "    profile: ward-new\n", "", "systems.yaml:5:3: systems.ward-tan-dinh: the key profile is missing (add it, or delete dsn: for a party that only"),
+    ("systems", "    dsn: ${WARD}\n", "    dsn:\n", "systems.yaml:5:3: systems.ward-tan-dinh: the key dsn is missing"),
     ("profiles/ward-new", "submitted_at: {", "submited_at: {", "profiles/ward-new.yaml:11:7: entities.dossier.fields.submited_at: dossier has no field submited_at (did you mean submitted_at?)"),
     ("profiles/ward-new", "  fee:", "  fees:", "profiles/ward-new.yaml:15:3: entities.fees: there is no entity fees (did you mean fee?)"),
     ("profiles/ward-new", "datetime_compact", "datetime_compac", "profiles/ward-new.yaml:11:40: entities.dossier.fields.submitted_at.read: there is no reader datetime_compac (did you mean datetime_compact?)"),
@@ -193,6 +196,68 @@ def test_a_mistake_is_reported_with_its_place(tmp_path: Path, file: str, right: 
 def test_one_mistake_is_one_problem(tmp_path: Path, file: str, right: str, wrong: str) -> None:
     write(tmp_path, {**FILES, file: FILES[file].replace(right, wrong, 1)})
     assert len(problems(tmp_path)) == 1
+
+
+READS_ONLY = """\
+  dept-tax:
+    capture: none
+    apply: false
+"""
+ITS_CONTRACT = """\
+  tax:
+    system: dept-tax
+    purpose: collecting fees
+    legal_ground: decree 118/2025
+    entities:
+      dossier: {fields: [applicant_phone, status], mask: {applicant_phone: last4}}
+"""
+
+
+def test_a_party_that_only_reads_its_topic_needs_no_profile_and_no_dsn(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, {**FILES, "systems": SYSTEMS + READS_ONLY, "contracts": CONTRACTS + ITS_CONTRACT}))
+    assert (settings.with_database(), settings.without_database()) == (["ward-tan-dinh"], ["dept-tax"])
+    assert settings.contract_of("dept-tax") is not None
+    for ask in (settings.dsn_of, settings.profile_of):
+        with pytest.raises(ConfigError, match=r"^dept-tax has no database .* reads lienthong\.out\.dept-tax itself"):
+            ask("dept-tax")
+
+
+def test_the_page_shows_a_party_that_only_reads_as_it_can_be_configured(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "onboarding.md").read_text("utf-8")
+    section = page.partition("\n## An agency that only reads its topic\n")[2].partition("\n## ")[0]
+    party, contract = re.findall(r"^```yaml\n\w+:\n(.*?)^```", section, flags=re.M | re.S)
+    settings = load(write(tmp_path, {**FILES, "systems": SYSTEMS + party, "contracts": CONTRACTS + contract}))
+    (name,) = settings.without_database()
+    assert settings.contract_of(name) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        READS_ONLY.replace("    capture: none\n", ""),
+        READS_ONLY.replace("    apply: false\n", ""),
+        READS_ONLY.replace("none", "wal"),
+        READS_ONLY.replace("false", "true"),
+        "  dept-tax: {kind: department}\n",
+    ],
+)
+def test_a_system_that_lost_its_database_by_mistake_is_no_party_that_only_reads(tmp_path: Path, text: str) -> None:
+    assert problems(write(tmp_path, {**FILES, "systems": SYSTEMS + text})) == [
+        "systems.yaml:11:3: systems.dept-tax: the keys profile and dsn are missing "
+        "(add both; for a party that only reads its topic write capture: none and apply: false)"
+    ]
+
+
+def test_what_else_is_wrong_with_a_party_that_only_reads_is_reported_with_it(tmp_path: Path) -> None:
+    text = READS_ONLY.replace("apply: false", 'units: ["99999"]')
+    wrong = ITS_CONTRACT.replace("fields: [applicant_phone", "fields: [applicant_fone")
+    found = problems(write(tmp_path, {**FILES, "systems": SYSTEMS + text, "contracts": CONTRACTS + wrong}))
+    assert [line.split(" (")[0] for line in found] == [
+        "contracts.yaml:17:26: contracts.tax.entities.dossier.fields[0]: dossier has no field applicant_fone",
+        "contracts.yaml:17:58: contracts.tax.entities.dossier.mask.applicant_phone: applicant_phone is not among the fields of this contract",
+        "systems.yaml:11:3: systems.dept-tax: the keys profile and dsn are missing",
+        "systems.yaml:13:13: systems.dept-tax.units[0]: no unit has the code 99999 on 2026-11-23",
+    ]
 
 
 def test_all_files_report_at_once_ordered_by_file_and_line(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lienthong import restored
 from lienthong.frames import Header, note_frame
-from tests.merge_kit import DAY, DOSSIER, Hub, state
+from tests.merge_kit import DAY, DOSSIER, Hub, gone, state
 
 FEE = {"fee_code": "LP1", "amount": 50_000}
 AN = {"personal_number": "079200000001", "full_name": "Lê An", "birth_date": "1980"}
@@ -84,6 +84,20 @@ def test_a_row_that_was_written_anew_for_another_record_is_that_records(city: Hu
     assert city.sql("SELECT record FROM hub.contribution WHERE local_key = '7'") == [(now["KEPT"],)]
 
 
+def test_a_row_that_was_written_anew_says_nothing_of_what_stood_under_its_number(city: Hub) -> None:
+    """The source had edited the dossier whose number it is now: those words were about that one."""
+    old = DOSSIER | {"national_code": "FORGOTTEN", "note": "of the forgotten"}
+    city.merge(state("portal", "6", 1, DOSSIER | {"national_code": "KEPT", "note": "of the kept"}), state("portal", "7", 1, old))
+    city.merge(state("portal", "20", 1, FEE, entity="fee", parent="6"), state("portal", "21", 1, FEE | {"amount": 9}, entity="fee", parent="7"))
+    said = dict(city.sql("SELECT local_key, record FROM hub.contribution"))
+    kept = DOSSIER | {"national_code": "KEPT", "note": "of the kept"}
+    city.merge(state("portal", "7", 5, kept, record=said["6"], delivered=True, edited=[], epoch=2))
+    city.merge(state("portal", "21", 5, FEE, entity="fee", parent="7", record=said["20"], delivered=True, edited=[], epoch=2))
+    assert {g["national_code"]: g["note"] for g in city.golden()} == {"KEPT": "of the kept", "FORGOTTEN": "of the forgotten"}
+    fees = city.sql("SELECT parent, (body ->> 'amount')::int FROM hub.record WHERE entity = 'fee' AND NOT deleted ORDER BY 1")
+    assert fees == sorted([(said["6"], 50_000), (said["7"], 9)])
+
+
 def test_a_corrected_number_of_the_same_citizen_is_no_other_record(city: Hub) -> None:
     city.merge(state("portal", "1", 1, AN, entity="citizen"))
     city.merge(state("portal", "1", 2, AN | {"personal_number": "079200000002"}, entity="citizen", epoch=2))
@@ -96,3 +110,37 @@ def test_a_corrected_number_of_the_same_citizen_is_no_other_record(city: Hub) ->
 def test_a_code_that_is_corrected_within_an_epoch_stays_with_its_record(city: Hub) -> None:
     city.each(*[state("portal", "7", n, DOSSIER | {"national_code": f"N{n}"}, epoch=2) for n in (1, 2)])
     assert codes(city).keys() == {"N2"}
+
+
+def test_a_row_that_we_wrote_before_the_restore_is_another_record_when_the_source_fills_it_now(city: Hub) -> None:
+    """Its system has never said a word about it, so its identifier is what the others call it; of a deleted record nothing is left to be the same."""
+    for key, code in (("A", "SENT"), ("B", "ERASED")):
+        city.merge(state("portal", key, 1, DOSSIER | {"national_code": code}))
+    sent = codes(city)
+    for key, code in (("3", "SENT"), ("4", "ERASED")):
+        city.merge(state("ward-a", key, 1, DOSSIER, record=sent[code], delivered=True, edited=[]))
+    city.merge(gone("portal", "B", 2))
+    city.merge(*[state("ward-a", key, 5, DOSSIER | {"national_code": f"AFTER {key}"}, epoch=2) for key in ("3", "4")])
+    now = codes(city)
+    assert now.keys() == {"SENT", "AFTER 3", "AFTER 4"}
+    assert now["SENT"] == sent["SENT"]
+    assert len(set(now.values()) | {sent["ERASED"]}) == 4
+    city.merge(state("ward-a", "9", 6, DOSSIER, record=sent["SENT"], delivered=True, edited=[], epoch=2))
+    assert codes(city) == now
+
+
+def test_a_row_that_we_wrote_is_the_same_record_by_its_identifier(city: Hub) -> None:
+    """The source has lost what it knew of us, and nothing else."""
+    city.merge(state("portal", "A", 1, DOSSIER | {"national_code": "SENT"}))
+    sent = codes(city)
+    city.merge(state("ward-a", "3", 1, DOSSIER, record=sent["SENT"], delivered=True, edited=[]))
+    city.merge(state("ward-a", "3", 5, DOSSIER | {"national_code": "SENT"}, epoch=2))
+    assert codes(city) == sent
+    assert city.parked("ghost") == []
+
+
+def test_without_an_identifier_another_procedure_is_another_dossier(city: Hub) -> None:
+    city.merge(state("portal", "7", 1, DOSSIER))
+    city.merge(state("portal", "7", 2, DOSSIER | {"note": "the same"}, epoch=2))
+    city.merge(state("portal", "7", 3, DOSSIER | {"procedure_code": "2.002"}, epoch=3))
+    assert sorted(g["procedure_code"] for g in city.golden()) == ["1.001", "2.002"]
