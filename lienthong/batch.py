@@ -43,7 +43,8 @@ class Batch:
     """What one transaction works on."""
 
     items: list[Item] = field(default_factory=list)
-    stored: list[Item] = field(default_factory=list)  # of them those that one statement has stored whole
+    stored: list[Entry] = field(default_factory=list)  # beside them: what one statement has stored whole
+    rerouted: list[int] = field(default_factory=list)  # dossiers of those whose roles have changed
     held: list[Entry] = field(default_factory=list)  # what waits behind a refused state of its record
     notes: list[Note] = field(default_factory=list)
     counts: Counter[tuple[int, str, str, str]] = field(default_factory=Counter)  # by the source's commit (µs), system, entity, outcome

@@ -105,6 +105,7 @@ def _fold_all(connection: Connection, authority: Authority) -> int:
     last, count = 0, 0
     while True:
         with transaction(connection) as cursor:
+            hub.enter(cursor, alone=True)
             found = [r for (r,) in rows(cursor, "SELECT record FROM hub.record WHERE record > %s ORDER BY record LIMIT %s", [last, SLICE])]
             if not found:
                 return count

@@ -14,6 +14,7 @@ import orjson
 
 from connectors.postgres import (
     Connection,
+    Contended,
     Cursor,
     DataRefused,
     LoginRefused,
@@ -56,8 +57,6 @@ class Known:
     delivered: bool
     seen: int | None
     parent_key: str | None
-    whole: bool  # the golden record is its word as it stands
-    place: str  # of the row: nobody else writes it as a rule, so it is found there again without a search
 
 
 @dataclass(slots=True)
@@ -165,7 +164,8 @@ def with_rows(cursor: Cursor, statement: str, shape: str, given: Sequence[Sequen
     if len(given) <= SMALL_ROWS:
         arrays = ", ".join(f"%s::{kind}[]" for kind in columns.values())
         source = f"(SELECT * FROM unnest({arrays}) AS u({', '.join(columns)}))"  # noqa: S608 - names and types of our own
-        cursor.execute(statement.format(given=source), [list(column) for column in zip(*given, strict=True)])
+        by_column = zip(columns.values(), zip(*given, strict=True), strict=True)
+        cursor.execute(statement.format(given=source), [statements.array(column, kind) for kind, column in by_column])
         return cursor
     declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS {shape} ({declared}) ON COMMIT DELETE ROWS; DELETE FROM {shape}")  # noqa: S608
@@ -221,16 +221,23 @@ def release(cursor: Cursor, given_up: Sequence[tuple[str, int, str, str, str]]) 
         )
 
 
-def lock(cursor: Cursor, records: Iterable[int], also: Iterable[int] = ()) -> dict[int, Row]:
-    """Lock golden records in id order (B6) and read them; those of `also` are locked in the same order, but not read."""
-    wanted = set(records)
+def lock(cursor: Cursor, records: Iterable[int]) -> dict[int, Row]:
+    """Lock golden records in id order (B6) and read them.
+
+    A record that one system alone speaks about may be held since the beginning of a merge (`update_sole`), out of that order: nobody
+    waits for it. Raises `CrowdedError` where somebody holds one.
+    """
+    wanted = [(record,) for record in sorted(set(records))]
     if not wanted:
         return {}
+    try:
+        with errors_translated():
+            with_rows(cursor, statements.LOCK_SOLE, "b_lock", wanted)
+    except Contended:
+        raise CrowdedError("another merge has stored a record meanwhile; the batch is merged again, alone") from None
     out = {}
-    for found in with_rows(cursor, statements.LOCK, "b_lock", [(record, record in wanted) for record in sorted(wanted.union(also))]).fetchall():
-        record, entity, parent, merged_into, deleted, sole, version, body, who, whole = found
-        if not whole:
-            continue
+    for found in with_rows(cursor, statements.LOCK, "b_lock", wanted).fetchall():
+        record, entity, parent, merged_into, deleted, sole, version, body, who = found
         out[record] = Row(
             record, entity, parent, merged_into, deleted, sole, version,
             orjson.loads(body) if body else {}, orjson.loads(who) if who else None,
@@ -243,13 +250,13 @@ def of_records(cursor: Cursor, records: Iterable[int]) -> list[tuple[Any, ...]]:
 
     It sees what was committed before the lock was got.
     """
-    wanted = [(record, True) for record in records]
+    wanted = [(record,) for record in records]
     return with_rows(cursor, statements.OF_RECORDS, "b_lock", wanted).fetchall() if wanted else []
 
 
 def part(cursor: Cursor, records: Iterable[int]) -> None:
     """Keep the words of sole contributors by themselves, before their golden record becomes something else."""
-    wanted = [(record, True) for record in records]
+    wanted = [(record,) for record in records]
     if wanted:
         with_rows(cursor, statements.PART, "b_lock", wanted)
 
@@ -261,16 +268,17 @@ def put_contributions(cursor: Cursor, contributions: Sequence[Sequence[Any]]) ->
     return int(with_rows(cursor, statements.UPDATE_CONTRIBUTIONS, "b_contribution", contributions).rowcount)
 
 
-def update_sole(cursor: Cursor, given: Sequence[Sequence[Any]]) -> tuple[list[tuple[int, bool, bool]], int]:
-    """Store states of records that only their system speaks about, golden record and all.
+def update_sole(cursor: Cursor, given: Sequence[Sequence[Any]]) -> list[tuple[int, int, bool, bool]]:
+    """Store those of the states whose record only their system speaks about, golden record and all.
 
-    Returns (record, whether it differs, whether its roles do) and how many contributions were found in their place; a record that is
-    missing in the answer is no longer of that kind and is untouched.
+    Returns (number, record, whether it differs, whether its roles do) of what was stored; the rest is untouched.
     """
     if not given:
-        return [], 0
+        return []
     found = with_rows(cursor, statements.UPDATE_SOLE, "b_sole", given).fetchall()
-    return [row[:3] for row in found], found[0][3] if found else 0
+    if found and found[0][4] != len(found):
+        raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
+    return [row[:4] for row in found]
 
 
 def promise(cursor: Cursor, promised: Sequence[Sequence[Any]]) -> None:

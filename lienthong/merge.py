@@ -19,7 +19,7 @@ from lienthong.batch import Batch, Item, Key, contribution_of, newest, read_mess
 from lienthong.errors import TransientError
 from lienthong.frames import DELETE, STATE, Entry, Note
 from lienthong.hub import Known, Row
-from lienthong.identity import claim_of, is_claim_of
+from lienthong.identity import claim_of
 from lienthong.settings import Settings
 
 
@@ -33,6 +33,7 @@ class Merger:
         self._ids = hub.Ids()
         self._static: dict[tuple[str, str, int], bool] = {}
         self._expects_links = False
+        self._most_is_known = False
 
     def merge(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]], released: Sequence[int] = ()) -> Batch:
         """Merge the messages and move the offsets, all or nothing; raises `FencedError` when another process was faster.
@@ -55,14 +56,13 @@ class Merger:
             if released:
                 parked_hold.let_go(cursor, released)
             latest = newest(self._free(cursor, [*entries, *steps.events(cursor, batch.notes)], batch), batch)
-            known = self._known(cursor, latest, batch.notes)
+            known = self._look(cursor, batch, latest)
             self._complete_sets(cursor, batch, latest, known)
             batch.items = self._items(latest, known, batch)
             reused.part(cursor, [item for item in batch.items if item.entry.parent is None or item.entry.record is not None], batch)
             self._own_words(cursor, batch.items)
-            whole = self._sole(batch)
             self._identify(cursor, batch, known)
-            self._store(cursor, batch, whole)
+            self._store(cursor, batch)
             parked.from_batch(cursor, batch, self.settings.parking)
             if batch.held:
                 parked_hold.park(cursor, batch, self.settings.kafka.partitions)
@@ -76,6 +76,16 @@ class Merger:
         return parked_hold.keep_back(cursor, self.settings.parking, entries, batch) if self.settings.parking.any_holds() else entries
 
     # ------------------------------------------------------------ what is known already
+    def _look(self, cursor: Cursor, batch: Batch, latest: dict[Key, Entry]) -> dict[Key, Known]:
+        """Store what one statement can, and look up the rest. Where most is new, as in a load, it is all looked up first."""
+        asked = len(latest)
+        known = {} if self._most_is_known else self._known(cursor, latest, batch.notes)
+        sole.store(cursor, batch, latest, self._is_static, list(latest if self._most_is_known else latest.keys() & known.keys()))
+        if self._most_is_known:
+            known = self._known(cursor, latest, batch.notes)
+        self._most_is_known = 2 * (len(batch.stored) + len(latest.keys() & known.keys())) > asked
+        return known
+
     def _known(self, cursor: Cursor, latest: Mapping[Key, Entry], notes: Iterable[Note]) -> dict[Key, Known]:
         keys = dict.fromkeys(latest)
         for (system, entity, _), entry in latest.items():
@@ -116,27 +126,6 @@ class Merger:
             if item.key in before:
                 item.before = before[item.key]
             item.values = _own_values(item)
-
-    def _sole(self, batch: Batch) -> dict[int, Item]:
-        """The states whose word is the whole golden record and whose identity is settled, out of the batch: one statement stores them."""
-        whole = {item.known.record: item for item in batch.items if item.known is not None and self._is_sole(item, item.known)}
-        for record, item in whole.items():
-            item.record, item.claim = record, item.known.claim  # type: ignore[union-attr]
-        batch.items = [item for item in batch.items if whole.get(item.record) is not item]
-        return whole
-
-    def _is_sole(self, item: Item, known: Known) -> bool:
-        entry = item.entry
-        return (
-            known.whole
-            and known.op == "s"
-            and entry.edited is None
-            and entry.seen is None
-            and entry.record in (None, known.record)
-            and entry.parent == known.parent_key
-            and self._is_whole(item)
-            and is_claim_of(known.claim, entry.entity, item.values, child=entry.parent is not None)
-        )
 
     # ------------------------------------------------------------ identity
     def _identify(self, cursor: Cursor, batch: Batch, known: dict[Key, Known]) -> None:
@@ -207,24 +196,16 @@ class Merger:
         hub.stay_alone(cursor)
 
     # ------------------------------------------------------------ contributions, fold, golden records
-    def _store(self, cursor: Cursor, batch: Batch, whole: dict[int, Item]) -> None:
+    def _store(self, cursor: Cursor, batch: Batch) -> None:
         by_record: dict[int, list[Item]] = defaultdict(list)
         for item in batch.items:
             by_record[item.record].append(item)
-        for record in by_record.keys() & whole.keys():  # somebody else speaks about it, in this very batch
-            batch.items.append(whole[record])
-            by_record[record].append(whole.pop(record))
-        old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)], whole)
-        rest, rerouted = sole.store(cursor, batch, whole)
-        for item in rest:
-            by_record[item.record].append(item)
-            batch.items.append(item)
-        old |= hub.lock(cursor, [item.record for item in rest])
+        old = hub.lock(cursor, [record for record, items in by_record.items() if not all(i.fresh for i in items)])
         for record in [r for r, row in old.items() if row.merged_into is not None]:
             links.follow(cursor, record, by_record, old)
         self._contribute(cursor, batch, by_record)
-        rerouted += self._fold_all(cursor, batch, by_record, old)
-        batch.again |= golden.children_of(cursor, rerouted)
+        batch.rerouted += self._fold_all(cursor, batch, by_record, old)
+        batch.again |= golden.children_of(cursor, batch.rerouted)
         golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
         golden.fold_again(cursor, self.authority, links.try_again(cursor, _let_go(batch.items)))
         links.close_answered(cursor)
@@ -286,20 +267,20 @@ class Merger:
         wanted = {
             parent
             for record, parent in parents.items()
-            if parent is not None and (record in others or len(by_record[record]) > 1 or not self._is_static(by_record[record][0]))
+            if parent is not None and (record in others or len(by_record[record]) > 1 or not self._is_static(by_record[record][0].entry))
         }
         return dict.fromkeys(wanted, {}) | hub.routing_of(cursor, sorted(wanted))
 
-    def _is_static(self, item: Item) -> bool:
+    def _is_static(self, entry: Entry) -> bool:
         """Whether the system has a say in all it speaks about, whatever the date and the roles: then its word alone is the fold."""
-        key = (item.entry.system, item.entry.entity, item.entry.mask)
+        key = (entry.system, entry.entity, entry.mask)
         if key not in self._static:
             self._static[key] = self.authority.always_has_say(*key)
         return self._static[key]
 
     def _is_whole(self, item: Item) -> bool:
         """Whether the word of a record's only contributor is the golden record as it stands."""
-        return item.entry.op == STATE and self._is_static(item)
+        return item.entry.op == STATE and self._is_static(item.entry)
 
     def _fold(self, items: Sequence[Item], before: Row | None, others: list[Said], routing: Mapping[str, Any] | None) -> tuple[Golden, str | None]:
         item = items[0]

@@ -148,13 +148,13 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, header: Header, content: dic
 
 
 def _close_cured(cursor: Cursor, batch: Batch) -> None:
-    good = [*batch.items, *batch.stored]
+    good = [*(item.entry for item in batch.items), *batch.stored]
     if not good or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind IN ('refused', 'ghost') LIMIT 1"):
         return
-    cured = [(*item.key, item.entry.version) for item in good]
+    cured = [(entry.system, entry.entity, entry.key, entry.version) for entry in good]
     cursor.execute(_CLOSE, [list(column) for column in zip(*cured, strict=True)])
     if cursor.rowcount:
-        batch.counts[good[0].entry.at, "*", "*", "cured"] += cursor.rowcount
+        batch.counts[good[0].at, "*", "*", "cured"] += cursor.rowcount
 
 
 # ------------------------------------------------------------------ what is parked

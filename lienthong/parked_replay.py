@@ -151,6 +151,7 @@ class Replayer:
         if record["reason"] == "duplicate_identifier":
             raise StillWrong("one system cannot have a record twice: correct the code of one of the two there, or decide to keep them apart")
         with transaction(self.desk.hub) as cursor:
+            hub.enter(cursor, alone=True)
             found = rows(
                 cursor,
                 """SELECT c.record, r.parent FROM hub.contribution c JOIN hub.record r USING (record)

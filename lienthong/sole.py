@@ -1,45 +1,58 @@
-"""States of records that only their system speaks about: its word is the golden record, so one statement stores it all."""
+"""States of records that only their system speaks about: its word is the golden record, so one statement finds them and stores it all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
 
+from connectors.avro import DamagedError
 from connectors.postgres import Cursor
 from lienthong import hub
-from lienthong.batch import Batch, Item, contribution_of
-from lienthong.errors import TransientError
+from lienthong.batch import Batch, Key
+from lienthong.frames import STATE, Entry
+from lienthong.identity import claim_of
 
 
-def store(cursor: Cursor, batch: Batch, whole: Mapping[int, Item]) -> tuple[list[Item], list[int]]:
-    """Store items by record id; returns those whose record others speak about meanwhile, and the records whose roles have changed."""
-    stored, in_place = hub.update_sole(cursor, [_row(whole[record]) for record in sorted(whole)])
-    for record, differs, _ in stored:
-        entry = whole[record].entry
+def store(cursor: Cursor, batch: Batch, latest: dict[Key, Entry], is_static: Callable[[Entry], bool], among: Collection[Key]) -> None:
+    """Store what can be, of the entries of some keys, and take it out of `latest`; the rest goes the general way."""
+    tried: list[Key] = []
+    given: list[tuple[Any, ...]] = []
+    for key in among:
+        entry = latest.get(key)
+        if entry is not None and _may_be_whole(entry) and is_static(entry):
+            try:
+                given.append(_row(len(given), entry))
+            except DamagedError:  # it is parked on the general way
+                continue
+            tried.append(key)
+    for n, record, differs, rerouted in hub.update_sole(cursor, given):
+        entry = latest.pop(tried[n])
+        batch.stored.append(entry)
         batch.counts[entry.at, entry.system, entry.entity, "merged" if differs else "unchanged"] += 1
-    done = {record for record, *_ in stored}
-    batch.stored = [whole[record] for record in done]
-    if in_place != len(done):
-        in_place += hub.put_contributions(cursor, [contribution_of(item, whole=True) for item in batch.stored])
-    if in_place != len(done):
-        raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
-    return [item for record, item in whole.items() if record not in done], [record for record, _, rerouted in stored if rerouted]
+        if rerouted:
+            batch.rerouted.append(record)
 
 
-def _row(item: Item) -> tuple[Any, ...]:
-    entry, known = item.entry, item.known
-    assert known is not None
+def _may_be_whole(entry: Entry) -> bool:
+    """Whether a state is the system's own, of a row that we have not written to."""
+    return entry.op == STATE and entry.edited is None and entry.seen is None and entry.record is None
+
+
+def _row(n: int, entry: Entry) -> tuple[Any, ...]:
+    values = entry.values()
     return (
-        known.place,
+        n,
         entry.system,
         entry.entity,
-        item.record,
+        entry.key,
+        entry.parent,
+        claim_of(entry.entity, values, None),
         entry.epoch,
         entry.version,
         entry.delivered,
         entry.mask,
         entry.at,
-        orjson.dumps(item.values).decode(),
+        orjson.dumps(values).decode(),
     )

@@ -131,7 +131,7 @@ class Repair:
         earlier = {d.record for d in (*by_act[RE_READ], *by_act[FOLD])}
         sends = sorted({d.record for d in (*by_act[RE_SEND], *by_act[WITHDRAW]) if d.record is not None and d.record not in earlier})
         with transaction(connection) as cursor:
-            hub.enter(cursor, alone=False)
+            hub.enter(cursor, alone=True)
             golden.fold_again(cursor, self.planner.authority, folds)
             hub.note_changed(cursor, [(record, 0, self.system, 0) for record in sends])
 

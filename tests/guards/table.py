@@ -29,12 +29,13 @@ _NEWER_ITEMS = Edit(
     'had.op != "p" and (entry.epoch, entry.version) == (had.epoch, had.version)',
 )
 _NEWER_CONTRIBUTION = Edit("lienthong/hub_statements.py", " AND (c.epoch, c.version) < (b.epoch, b.version)", "")
-_NEWER_SOLE = Edit("lienthong/hub_statements.py", " AND (c.epoch, c.version) < (u.epoch, u.reading)", "")
+_NEWER_SOLE = Edit("lienthong/hub_statements.py", " AND c.version < b.version", "")
+_NEWER_SOLE_WAITED = Edit("lienthong/hub_statements.py", " AND (c.epoch, c.version) < (u.epoch, u.reading)", "")
 
 VERSIONS = (
     Mutation(
         "version guard", "at the hub, all three places", "B2",
-        (_NEWER_ITEMS, _NEWER_CONTRIBUTION, _NEWER_SOLE),
+        (_NEWER_ITEMS, _NEWER_CONTRIBUTION, _NEWER_SOLE, _NEWER_SOLE_WAITED),
         (f"{MERGE}test_older_never_overwrites_newer[two batches]",),
         quick=True,
     ),
@@ -44,9 +45,9 @@ VERSIONS = (
         (f"{MEANWHILE}test_a_newer_word_that_was_stored_meanwhile_is_not_overwritten",),
     ),
     Mutation(
-        "version guard", "at the hub, a sole contribution stored meanwhile", "B2, B6",
-        (_NEWER_SOLE,),
-        (f"{MEANWHILE}test_a_newer_word_of_a_sole_contributor_is_not_overwritten[in its place]",),
+        "version guard", "at the hub, the word of a sole contributor", "B2, B6",
+        (_NEWER_SOLE, _NEWER_SOLE_WAITED),
+        (f"{MERGE}test_older_never_overwrites_newer[two batches]",),
     ),
     Mutation(
         "version guard", "at a target", "B5",
@@ -109,7 +110,7 @@ BATCHES = (
     Mutation(
         "sorted batch", "records locked by id", "B6, R6",
         (
-            Edit("lienthong/hub.py", "for record in sorted(wanted.union(also))]", "for record in dict.fromkeys([*records, *also])]"),
+            Edit("lienthong/hub.py", "for record in sorted(set(records))]", "for record in dict.fromkeys(records)]"),
             Edit("lienthong/hub_statements.py", "ORDER BY r.record FOR UPDATE OF r", "FOR UPDATE OF r"),
         ),
         (f"{ORDER}test_records_locked_in_opposite_order_do_not_deadlock",),

@@ -109,8 +109,7 @@ def existing(cursor: MemoryCursor, keys: Sequence[tuple[str, str, str]]) -> dict
     for key in keys:
         row = cursor["contribution"].get(tuple(key))
         if row is not None:
-            own = [row[_AT[n]] for n in ("record", "epoch", "version", "op", "mask", "claim", "delivered", "seen", "parent_key")]
-            out[key] = Known(*own, row[BODY] is None, row)  # type: ignore[arg-type] - its place is the row itself: another one once it is written
+            out[key] = Known(*(row[_AT[n]] for n in ("record", "epoch", "version", "op", "mask", "claim", "delivered", "seen", "parent_key")))
     return out
 
 
@@ -139,7 +138,7 @@ def release(cursor: MemoryCursor, given_up: Sequence[tuple[str, int, str, str, s
             del cursor["identifier"][code]
 
 
-def lock(cursor: MemoryCursor, records: Iterable[int], _also: Iterable[int] = ()) -> dict[int, Row]:
+def lock(cursor: MemoryCursor, records: Iterable[int]) -> dict[int, Row]:
     found = {r: cursor["record"].get(r) for r in sorted(set(records))}
     out = {}
     for record, row in found.items():
@@ -177,24 +176,30 @@ def _put_newer(cursor: MemoryCursor, row: tuple[Any, ...]) -> bool:
     return True
 
 
-def update_sole(cursor: MemoryCursor, given: Sequence[Sequence[Any]]) -> tuple[list[tuple[int, bool, bool]], int]:
-    out, in_place = [], 0
-    for place, system, entity, record, epoch, version, delivered, mask, at, golden in given:
+def update_sole(cursor: MemoryCursor, given: Sequence[Sequence[Any]]) -> list[tuple[int, int, bool, bool]]:
+    out = []
+    for n, system, entity, key, parent_key, claim, epoch, version, delivered, mask, at, golden in given:
+        had = cursor["contribution"].get((system, entity, key))
+        if had is None or had[OP] != "s" or had[BODY] is not None or had[EPOCH] != epoch or had[_AT["parent_key"]] != parent_key:
+            continue
+        record = had[RECORD]
         row = cursor["record"].get(record)
         if row is None or row["sole"] != system or row["merged_into"] is not None:
+            continue
+        held = claim if parent_key is None or claim is None else f"{entity}:{row['parent']}{claim[len(entity) :]}"
+        if had[CLAIM] != held or (had[VERSION] >= version and "contribution" in cursor.database.guards):
             continue
         before, now = (orjson.loads(text or "null") for text in (row["body"], golden))
         differs = row["deleted"] or before != now
         cursor["record"][record] = row | {"body": golden, "version": row["version"] + differs, "deleted": False}
-        if cursor["contribution"].get(place[:3]) is place and place[RECORD] == record:
-            new = {"epoch": epoch, "version": version, "delivered": delivered, "mask": mask, "body": None, "at": at}
-            in_place += _put_newer(cursor, tuple(new.get(name, place[n]) for name, n in _AT.items()))
+        new = {"version": version, "delivered": delivered, "mask": mask, "at": at}
+        cursor["contribution"][system, entity, key] = tuple(new.get(name, had[place]) for name, place in _AT.items())
         if differs:
             cursor["history"][record, row["version"]] = (system, row["body"], None)
             note_changed(cursor, [(record, 0, None, at)])
         rerouted = entity == "dossier" and any((before or {}).get(n) != now.get(n) for n in ROUTING)
-        out.append((record, differs, rerouted))
-    return out, in_place
+        out.append((n, record, differs, rerouted))
+    return out
 
 
 def promise(cursor: MemoryCursor, promised: Sequence[Sequence[Any]]) -> None:

@@ -48,10 +48,10 @@ def record(number: int, values: dict[str, Any], *, sole: str | None = "portal", 
     return number, "dossier", parent, deleted, sole, 1, orjson.dumps(values).decode(), who
 
 
-def sole(store: Store, version: int, values: dict[str, Any], system: str = "portal", number: int = 1) -> tuple[list[tuple[int, bool, bool]], int]:
+def sole(store: Store, version: int, values: dict[str, Any], **more: Any) -> list[tuple[int, int, bool, bool]]:
+    given = {"place": PLACE, "parent_key": None, "claim": None, "epoch": 1} | more
     with transaction(store) as cursor:
-        known = hub.existing(cursor, [PLACE])[PLACE]
-        row = (known.place, system, "dossier", number, 1, version, False, 3, 0, orjson.dumps(values).decode())
+        row = (0, *given["place"], given["parent_key"], given["claim"], given["epoch"], version, False, 3, 0, orjson.dumps(values).decode())
         return hub.update_sole(cursor, [row])
 
 
@@ -117,7 +117,7 @@ def test_a_sole_contributors_word_is_the_golden_record_until_it_is_parted(store:
 
 def test_a_sole_update_stores_record_contribution_history_and_change(store: Store) -> None:
     start(store, note="a")
-    assert sole(store, 6, {"note": "b"}) == ([(1, True, False)], 1)
+    assert sole(store, 6, {"note": "b"}) == [(0, 1, True, False)]
     assert held(store) == {"note": "b"}
     assert [(row["version"], row["body"]) for row in view(store, "record")] == [(2, {"note": "b"})]
     assert [(row["version"], row["before"]) for row in view(store, "history")] == [(1, {"note": "a"})]
@@ -126,29 +126,56 @@ def test_a_sole_update_stores_record_contribution_history_and_change(store: Stor
 
 def test_a_sole_update_that_says_the_same_changes_nothing_but_the_version_read(store: Store) -> None:
     start(store, note="a")
-    assert sole(store, 6, {"note": "a"}) == ([(1, False, False)], 1)
+    assert sole(store, 6, {"note": "a"}) == [(0, 1, False, False)]
     assert (view(store, "changed"), view(store, "history")) == ([], [])
     assert [row["version"] for row in view(store, "contribution")] == [6]
 
 
 def test_a_sole_update_leaves_alone_what_others_speak_about(store: Store) -> None:
     start(store, note="a")
-    assert sole(store, 6, {"note": "b"}, system="ward-a") == ([], 0)
+    with transaction(store) as cursor:
+        hub.put_records(cursor, [record(1, {"note": "a"}, sole=None)])
+    assert sole(store, 6, {"note": "b"}) == []
     assert held(store) == {"note": "a"}
 
 
-def test_a_sole_update_tells_what_was_not_found_in_its_place(store: Store) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"version": 5}, {"epoch": 2}, {"parent_key": "9"}, {"claim": "dossier:N1"}, {"place": ("portal", "dossier", "2")},
+        {"place": ("ward-a", "dossier", "1")},
+    ],
+    ids=["read before", "new life", "other parent", "other identifier", "unknown key", "other system"],
+)  # fmt: skip
+def test_a_sole_update_leaves_alone_what_is_not_the_next_state_of_its_source_record(store: Store, given: dict[str, Any]) -> None:
     start(store, note="a")
+    assert sole(store, **({"version": 6} | given), values={"note": "b"}) == []
+    assert held(store) == {"note": "a"}
+    assert [row["version"] for row in view(store, "contribution")] == [5]
+
+
+@pytest.mark.parametrize("change", [{"op": "d"}, {"body": "{}"}, {"body": None, "record": 2}], ids=["gone", "with a body", "without a record"])
+def test_a_sole_update_leaves_alone_what_the_golden_record_does_not_stand_for(store: Store, change: dict[str, Any]) -> None:
+    start(store, note="a")
+    more = {name: value for name, value in change.items() if name != "body"}
     with transaction(store) as cursor:
-        place = hub.existing(cursor, [PLACE])[PLACE].place
-        hub.put_contributions(cursor, [contribution(6, None)])
-        row = (place, "portal", "dossier", 1, 1, 7, False, 3, 0, b'{"note":"b"}'.decode())
-        assert hub.update_sole(cursor, [row]) == ([(1, True, False)], 0)
+        hub.put_contributions(cursor, [contribution(6, orjson.loads(change.get("body") or "null"), **more)])
+    assert sole(store, 7, {"note": "b"}) == []
+
+
+def test_a_sole_update_of_a_child_knows_its_identifier_under_its_parents_record(store: Store) -> None:
+    place = ("portal", "fee", "9")
+    with transaction(store) as cursor:
+        hub.add_contributions(cursor, [contribution(5, None, place=place, claim="fee:77:LP1", parent_key="1")])
+        hub.put_records(cursor, [record(1, {"note": "a"}, parent=77)])
+    fee = {"place": place, "parent_key": "1"}
+    assert sole(store, 6, {"note": "b"}, claim="fee:LP2", **fee) == []
+    assert sole(store, 6, {"note": "b"}, claim="fee:LP1", **fee) == [(0, 1, True, False)]
 
 
 def test_a_sole_update_knows_when_the_roles_change(store: Store) -> None:
     start(store, processing_unit="26737")
-    assert sole(store, 6, {"processing_unit": "26740"}) == ([(1, True, True)], 1)
+    assert sole(store, 6, {"processing_unit": "26740"}) == [(0, 1, True, True)]
 
 
 # ------------------------------------------------------------------ identifiers

@@ -6,10 +6,13 @@ now want what the other has.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import pytest
 
 from connectors.postgres import connect, rows, transaction
 from lienthong import hub
@@ -81,6 +84,31 @@ def test_records_locked_in_opposite_order_do_not_deadlock(city: Hub) -> None:
     assert {g["national_code"]: g["handler_name"] for g in city.golden()} == {
         "A": "ward-a 2", "B": "ward-a 2", "M": "ward-a 1", "N": "ward-a 2", "Z": "ward-a 1"
     }  # fmt: skip
+
+
+def test_records_of_one_system_alone_are_not_waited_for_by_who_joins_them(city: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Hub(city.dsn, partition=1)
+    city.merge(*coded("portal", 1, "A"))
+    other.merge(*coded("ward-a", 1, "B"))
+    numbers = dict(city.sql("SELECT body->>'national_code', record FROM hub.record"))
+    both, waited, lock = threading.Barrier(2), set(), hub.lock
+
+    def when_both_have_stored_their_own(*given: Any) -> Any:
+        if threading.get_ident() not in waited:
+            waited.add(threading.get_ident())
+            both.wait(20)
+        return lock(*given)
+
+    monkeypatch.setattr(hub, "lock", when_both_have_stored_their_own)
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(merger.merge, *coded(system, 2, own), state(system, f"copy of {joined}", 1, {"note": joined}, record=numbers[joined]))
+            for merger, system, own, joined in ((city, "portal", "A", "B"), (other, "ward-a", "B", "A"))
+        ]
+        raised = [job.exception(60) for job in jobs]
+    other.connection.close()
+    assert raised == [None, None]
+    assert {g["national_code"]: (g["handler_name"], g["note"]) for g in city.golden()} == {"A": ("portal 2", "A"), "B": ("ward-a 2", "B")}
 
 
 def test_offsets_moved_in_opposite_order_do_not_deadlock(city: Hub) -> None:
