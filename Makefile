@@ -16,7 +16,7 @@ setup: $(STAMP) ## Install everything the demo and the tests need into .venv (no
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,soap]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]' --group dev
 	@touch $@
 
 demo: setup ## Run a small city on this machine and prove that nothing was lost: make demo ARGS="--help"

@@ -11,6 +11,7 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.errors import (
     InvalidRecordError,
     KafkaError,
@@ -226,6 +227,8 @@ class Consumer:
                 bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
                 client_id=client_id,
                 group_id=group,
+                # By ranges, topics of one partition all go to one member: every target to one apply process.
+                partition_assignment_strategy=[RoundRobinPartitionAssignor],
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 allow_auto_create_topics=False,
@@ -247,10 +250,11 @@ class Consumer:
             self.generation += 1
 
     def seek_stored(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """Go to the stored position of each partition, or to its beginning where nothing is stored."""
+        """Go to the stored position of each partition, or to its beginning where nothing is stored, and read on also where it was paused."""
         for topic, partition in partitions:
-            position = self._stored(topic, partition)
             tp = TopicPartition(topic, partition)
+            self._consumer.resume(tp)
+            position = self._stored(topic, partition)
             if position is None:
                 self._consumer.seek_to_beginning(tp)
             else:
@@ -300,12 +304,8 @@ class Consumer:
             return self._consumer.beginning_offsets([place])[place], self._consumer.end_offsets([place])[place]
 
     def pause(self, topic: str, partition: int) -> None:
-        """Fetch no more of a partition until `resume`."""
+        """Fetch no more of a partition until `seek_stored`."""
         self._consumer.pause(TopicPartition(topic, partition))
-
-    def resume(self, topic: str, partition: int) -> None:
-        """Fetch a paused partition again."""
-        self._consumer.resume(TopicPartition(topic, partition))
 
     def close(self) -> None:
         """Leave the group."""

@@ -29,6 +29,7 @@ ADVICE: dict[str, str] = {
     "unmapped_word": "add the word to values in the profile, then: lienthong parked replay --system {system}",
     "unreachable": "it is tried again by itself; its records wait in its topic",
     "unreadable": CORRECT,
+    "unsendable": "correct the field at {system}; the national portal has no place for it as it is, and the corrected state is sent by itself",
     "withdraw_kept": "{system} decides whether the row may stay; then: lienthong parked discard",
 }
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 import connectors
-from lienthong import config_rules
+from lienthong import config_national, config_rules
 from lienthong.config_files import Document, Path_, Step, child, read_document
+from lienthong.config_national import National
 from lienthong.problems import ConfigProblems, Problem, did_you_mean, listed
 from lienthong.settings import (
     AuthorityFile,
@@ -36,6 +37,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "authority": AuthorityFile,
     "contracts": ContractsFile,
     "profile": Profile,
+    "national": National,
 }
 """The kinds of files, for `lienthong config schema`."""
 
@@ -50,9 +52,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = None) -> Settings:
     """Everything configured in a folder, checked as one; raises ConfigProblems with all problems of all files."""
-    files = {name: read_document(folder / f"{name}.yaml", f"{name}.yaml") for name in ("systems", "authority", "contracts")}
+    present = ("national",) if (folder / config_national.FILE).exists() else ()
+    files = {name: read_document(folder / f"{name}.yaml", f"{name}.yaml") for name in ("systems", "authority", "contracts", *present)}
     profiles = {name: _read_profile(folder, name) for name in _profiles_named(files["systems"])}
     problems = _expand_secrets(files["systems"], env, folder)
+    problems += [problem for name in present for problem in _expand_national(files[name], env, folder)]
     problems += _quoted_codes(files["systems"], files["contracts"])
     everything = [*files.values(), *(document for document in profiles.values() if document is not None)]
     parsed = {name: _validate(KINDS[name], files[name], problems) for name in files}
@@ -72,12 +76,15 @@ def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = 
     for document in everything:
         problems += document.problems
     problems += config_rules.all_problems(config)
+    for name in present:
+        problems += config_national.national_problems(files[name], config.systems, config.contracts)
     if problems:
         raise ConfigProblems(problems)
-    systems, authority, contracts = parsed["systems"], parsed["authority"], parsed["contracts"]
+    systems, authority, contracts, national = (parsed.get(name) for name in ("systems", "authority", "contracts", "national"))
     assert isinstance(systems, Systems)
     assert isinstance(authority, AuthorityFile)
     assert isinstance(contracts, ContractsFile)
+    assert national is None or isinstance(national, National)
     return Settings(
         hub=systems.hub,
         kafka=systems.kafka,
@@ -86,6 +93,7 @@ def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = 
         authority=authority.authority,
         contracts=dict(contracts.contracts),
         profiles={name: profile for name, profile in parsed_profiles.items() if profile},
+        national=national,
     )
 
 
@@ -134,6 +142,16 @@ def _expand_secrets(systems: Document, env: Mapping[str, str], folder: Path) -> 
                     )
                 )
             holder[path[-1]] = _expand(systems, path, raw, (env, folder), problems)
+    return problems
+
+
+def _expand_national(document: Document, env: Mapping[str, str], folder: Path) -> list[Problem]:
+    """The same in national.yaml, where every text may come from outside."""
+    problems = list(config_national.literal_secrets(document))
+    for path in config_national.texts(document):
+        holder, raw = document.at(path[:-1]), document.at(path)
+        if isinstance(holder, dict):
+            holder[path[-1]] = _expand(document, path, str(raw), (env, folder), problems)
     return problems
 
 

@@ -29,6 +29,8 @@ def keep(cursor: Cursor, batch: Batch, items: Sequence[Item], folded: Golden) ->
 def _asked(item: Item, folded: Golden) -> list[tuple[str, Any, Any, str | None]]:
     entry = item.entry
     if entry.op == DELETE:
+        if entry.delivered and entry.record is None:
+            return []  # a row of its own that the owner's delete took away
         owner = folded.who.get(RECORD)
         return [(RECORD, None, None, owner)] if not folded.deleted and owner != entry.system else []
     if not entry.edited:

@@ -30,6 +30,13 @@ def split_key(key: str, count: int) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def root_of(key: str, count: int) -> str:
+    """The local key of the root, by the local key of an element of its document (`root|element`) or by its own; `count` columns name a root."""
+    if count == 1:
+        return key.rpartition("|")[0] or key
+    return join_key(split_key(key, count)[:count])
+
+
 def former_key(key: str | None, epoch: int) -> str:
     """The local key under which the hub keeps what a source said under it in an earlier epoch, before another record got it."""
     return f"{key} (epoch {epoch})"

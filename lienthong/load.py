@@ -29,13 +29,15 @@ from connectors.postgres import (
     transaction,
 )
 from lienthong import breaker, frames
+from lienthong.apply import own_keys
 from lienthong.capture import state, witness
 from lienthong.capture.line import SAVE_EVERY_SECONDS, open_source
 from lienthong.capture.run import line_for
 from lienthong.errors import ConfigError, LienThongError
 from lienthong.keys import split_key
 from lienthong.layout import identifier
-from lienthong.reading import EntityReading, Output, SourceReadings
+from lienthong.output import Output
+from lienthong.reading import EntityReading, SourceReadings
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
@@ -109,6 +111,8 @@ class Loader:
             raise ConfigError(f"{self.system} has no {', '.join(sorted(unknown))}; it has {', '.join(readings.entities)}")
         chosen = [r for r in readings.in_order() if not entities or r.entity in entities]
         records = chunks = skipped = 0
+        if not resume and not keys and low is None and high is None:
+            self._forget_chunks([reading.entity for reading in chosen])
         if keys:
             records = self._keys(chosen, keys)
         elif low is not None or high is not None:
@@ -133,6 +137,7 @@ class Loader:
             line.begin_life(identity)
             line.close()
         watch = witness.Witness(self.hub, self.system)
+        watch.passes_held = self._begins_anew()
         watch.open()
         with open_source(self.settings, self.system, f"load {self.system}") as connection, snapshot(connection) as cursor:
             stored = state.load(self.hub, self.system)
@@ -140,6 +145,11 @@ class Loader:
             state.check_identity(stored, state.identity_of(cursor), self.system)
             watch.check(cursor)
         connection.close()
+
+    def _begins_anew(self) -> bool:
+        """Whether the source is in a new life that the hub does not know yet: all that is sent to it waits for this load (`own_keys`)."""
+        with transaction(self.hub) as cursor:
+            return not own_keys.lives(cursor, self.settings.kafka.partitions).get(self.system, True)
 
     # ------------------------------------------------------------ one entity
     def _entity(self, reading: EntityReading, *, resume: bool, workers: int, progress: Progress) -> tuple[int, int, int]:
@@ -161,14 +171,20 @@ class Loader:
         self.producer.flush()
         return sent, len(open_chunks), len(chunks) - len(open_chunks)
 
+    def _forget_chunks(self, entities: Sequence[str]) -> None:
+        """A load that begins anew owes nothing to an earlier one, whenever it is interrupted."""
+        with transaction(self.hub) as cursor:
+            cursor.execute("DELETE FROM hub.load_chunk WHERE system = %s AND entity = ANY(%s)", [self.system, list(entities)])
+
     def _plan(self, reading: EntityReading, *, resume: bool) -> list[Chunk]:
-        """Key ranges of about equal size; remembered in the hub, so that an interrupted load goes on."""
+        """Key ranges of about equal size; remembered in the hub, so that an interrupted load goes on within the epoch in which it began."""
+        _, epoch = self._finished()
         if resume:
             with transaction(self.hub) as cursor:
                 found = rows(
                     cursor,
-                    "SELECT number, low, high, rows FROM hub.load_chunk WHERE system = %s AND entity = %s ORDER BY number",
-                    [self.system, reading.entity],
+                    "SELECT number, low, high, rows FROM hub.load_chunk WHERE system = %s AND entity = %s AND epoch = %s ORDER BY number",
+                    [self.system, reading.entity, epoch],
                 )
             if found:
                 return [Chunk(reading.entity, n, low and tuple(low), high and tuple(high), count) for n, low, high, count in found]
@@ -179,12 +195,13 @@ class Loader:
             Chunk(reading.entity, n, low, high, size if high is not None else max(total - n * CHUNK_ROWS, 0))
             for n, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
         ]
+        self._forget_chunks([reading.entity])
         with transaction(self.hub) as cursor:
-            cursor.execute("DELETE FROM hub.load_chunk WHERE system = %s AND entity = %s", [self.system, reading.entity])
             for c in chunks:
+                low, high = (None if edge is None else list(edge) for edge in (c.low, c.high))
                 cursor.execute(
-                    "INSERT INTO hub.load_chunk (system, entity, number, low, high, rows) VALUES (%s, %s, %s, %s, %s, %s)",
-                    [self.system, c.entity, c.number, None if c.low is None else list(c.low), None if c.high is None else list(c.high), c.rows],
+                    "INSERT INTO hub.load_chunk (system, entity, number, low, high, rows, epoch) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                    [self.system, c.entity, c.number, low, high, c.rows, epoch],
                 )
         return chunks
 
@@ -225,8 +242,8 @@ class Loader:
             self._publish(output)
             with transaction(self.hub) as cursor:
                 cursor.execute(
-                    "UPDATE hub.load_chunk SET done_at = clock_timestamp() WHERE system = %s AND entity = %s AND number = %s",
-                    [self.system, chunk.entity, chunk.number],
+                    "UPDATE hub.load_chunk SET done_at = clock_timestamp() WHERE system = %s AND entity = %s AND number = %s AND epoch = %s",
+                    [self.system, chunk.entity, chunk.number, output.epoch],
                 )
         return output.records
 
@@ -275,10 +292,13 @@ class Loader:
         return self._chunk(reading.entity, Chunk(reading.entity, -1, edges[0], edges[1], 0))
 
     def begin_epoch(self) -> None:
-        """The source was restored or replaced: a new epoch, which wins over everything said before, and a new resume point (R4)."""
-        held = witness.load(self.hub, self.system).held
-        if held is not None:
-            raise witness.Held(held)
+        """The source was restored or replaced: a new epoch, which wins over everything said before, and a new resume point (R4).
+
+        Where it is held too, `lienthong resend` comes first, but not of a source that went back in time: nothing is written there before this.
+        """
+        known = witness.load(self.hub, self.system)
+        if known.held is not None and known.fenced is None and not self._begins_anew():
+            raise witness.Held(known.held)
         line = line_for(self.settings, self.system, self.hub, self.producer, self.vault)
         line.connection = open_source(self.settings, self.system, f"load {self.system}")
         try:

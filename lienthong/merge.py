@@ -220,6 +220,7 @@ class Merger:
         ]
         stored = hub.put_contributions(cursor, known)
         hub.add_contributions(cursor, fresh)
+        reused.end(cursor, batch.items)
         if stored != len(known):
             raise TransientError("a newer contribution was stored meanwhile; the batch is merged again")
 

@@ -24,6 +24,15 @@ FROM (SELECT unnest(%s::text[]) AS system, unnest(%s::text[]) AS entity, unnest(
 WHERE p.state = 'open' AND p.kind IN ('refused', 'ghost') AND (p.system, p.entity, p.local_key) = (d.system, d.entity, d.local_key)
   AND p.version <= d.version
 """
+_CLOSE_FORMER = """
+UPDATE hub.parked g SET state = 'closed', closed_at = clock_timestamp()
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS d(system, entity, local_key)
+JOIN hub.contribution n USING (system, entity, local_key)
+JOIN hub.contribution c ON c.record = n.record AND c.system = n.system AND c.epoch < n.epoch
+WHERE n.op = 's' AND g.state = 'open' AND g.kind = 'ghost' AND (g.system, g.entity, g.local_key) = (c.system, c.entity, c.local_key)
+"""  # it lives again under another local key
+_NEWER = "SELECT 1 FROM hub.contribution WHERE (system, entity, local_key) = (%s, %s, %s) AND op <> 'p' AND (epoch, version) > (%s, %s)"
+_NEWER_OF_SET = "SELECT 1 FROM hub.contribution WHERE (system, entity, parent_key) = (%s, %s, %s) AND (epoch, version) > (%s, %s) LIMIT 1"
 
 
 def from_batch(cursor: Cursor, batch: Batch, parking: Parking) -> None:
@@ -75,7 +84,7 @@ def unreadable(entry: Entry, error: RecordError) -> Note:
 def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[str, Any], parking: Parking) -> None:
     system, entity, version = header.system, header.entity, header.version
     batch.counts[header.at, system, entity, "captured"] += 1
-    if _is_cured(cursor, header, content["key"]):
+    if _is_cured(cursor, header, content):
         batch.counts[header.at, system, entity, "older"] += 1
         return
     cursor.execute(
@@ -101,10 +110,10 @@ def _park_refused(cursor: Cursor, batch: Batch, header: Header, content: dict[st
     batch.counts[header.at, system, entity, "refused" if cursor.rowcount else "duplicate"] += 1
 
 
-def _is_cured(cursor: Cursor, header: Header, key: str) -> bool:
+def _is_cured(cursor: Cursor, header: Header, content: dict[str, Any]) -> bool:
     """Whether the hub holds a newer state already, of this batch or an earlier one: then the refusal is of the past."""
-    newer = "SELECT 1 FROM hub.contribution WHERE (system, entity, local_key) = (%s, %s, %s) AND op <> 'p' AND (epoch, version) > (%s, %s)"
-    return bool(rows(cursor, newer, [header.system, header.entity, key, header.epoch, header.version]))
+    newer = _NEWER_OF_SET if content.get("of_a_set") else _NEWER
+    return bool(rows(cursor, newer, [header.system, header.entity, content["key"], header.epoch, header.version]))
 
 
 def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
@@ -113,10 +122,13 @@ def _quarantine(cursor: Cursor, batch: Batch, note: Note) -> None:
     found = rows(
         cursor,
         """SELECT c.entity, c.local_key, c.parent_key, c.version FROM hub.contribution c JOIN hub.record r USING (record)
-           WHERE c.system = %s AND c.epoch < %s AND c.op = 's' AND NOT r.deleted AND NOT EXISTS (
-             SELECT FROM hub.parked p WHERE p.state = 'open' AND p.kind = 'ghost'
-             AND (p.system, p.entity, p.local_key) = (c.system, c.entity, c.local_key))""",
-        [system, note.header.epoch],
+           WHERE c.system = %s AND c.epoch < %s AND c.op = 's' AND NOT r.deleted
+           AND NOT EXISTS (SELECT FROM hub.record p WHERE p.record = r.parent AND p.deleted) AND NOT EXISTS (
+             SELECT FROM hub.parked p WHERE p.kind = 'ghost' AND (p.state = 'open' OR (p.state = 'kept' AND p.version = c.version))
+             AND (p.system, p.entity, p.local_key) = (c.system, c.entity, c.local_key))
+           AND NOT EXISTS (
+             SELECT FROM hub.contribution n WHERE n.record = c.record AND n.system = c.system AND n.op = 's' AND n.epoch >= %s)""",
+        [system, note.header.epoch, note.header.epoch],
     )
     for entity, key, parent, version in found:
         if partition_of(system, parent if parent is not None else key, partitions) == note.content["partition"]:
@@ -149,12 +161,19 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, header: Header, content: dic
 
 def _close_cured(cursor: Cursor, batch: Batch) -> None:
     good = [*(item.entry for item in batch.items), *batch.stored]
-    if not good or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind IN ('refused', 'ghost') LIMIT 1"):
+    sets = [note for note in batch.notes if note.header.kind == "set"]  # a refusal of all elements of a root stands under the root's key
+    if not (good or sets) or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind IN ('refused', 'ghost') LIMIT 1"):
         return
     cured = [(entry.system, entry.entity, entry.key, entry.version) for entry in good]
+    cured += [(note.header.system, note.header.entity, note.content["root"], note.header.version) for note in sets]
     cursor.execute(_CLOSE, [list(column) for column in zip(*cured, strict=True)])
-    if cursor.rowcount:
-        batch.counts[good[0].at, "*", "*", "cured"] += cursor.rowcount
+    closed = cursor.rowcount
+    again = [(entry.system, entry.entity, entry.key) for entry in good if entry.epoch > 1]
+    if again:
+        cursor.execute(_CLOSE_FORMER, [list(column) for column in zip(*again, strict=True)])
+        closed += cursor.rowcount
+    if closed:
+        batch.counts[good[0].at if good else sets[0].header.at, "*", "*", "cured"] += closed
 
 
 # ------------------------------------------------------------------ what is parked

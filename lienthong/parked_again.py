@@ -10,12 +10,13 @@ from zoneinfo import ZoneInfo
 import schemas
 from connectors.postgres import Cursor, DataRefused
 from lienthong.errors import ConfigError
-from lienthong.keys import split_key
+from lienthong.keys import root_of, split_key
 from lienthong.load import Loader
 from lienthong.mapping import Refusal
+from lienthong.output import Output
 from lienthong.problems import listed
 from lienthong.readers import DEFAULTS, READERS, Unreadable
-from lienthong.reading import EntityReading, Output, _columns
+from lienthong.reading import EntityReading, _columns
 
 _HEAD, _EDITED = 7, 5  # a reading's row: so many columns before the values, and which of them names the edited fields
 
@@ -43,8 +44,8 @@ class Again(Loader):
             if asked not in readings.entities:
                 raise ConfigError(f"{self.system} maps no {entity} any more: correct its profile, or discard the record")
             reading = readings.entities[asked]
-            root = key.rpartition("|")[0] if reading.layout.mapping.each is not None else key
-            parts = split_key(root, len(reading.layout.mapping.key))
+            columns = len(reading.layout.mapping.key)
+            parts = split_key(root_of(key, columns) if reading.layout.mapping.each is not None else key, columns)
             if corrected is None:
                 reading.read_keys(cursor, [parts], output)
                 refused = [content for contents in output.refused.values() for content in contents]

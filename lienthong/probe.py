@@ -13,7 +13,7 @@ from connectors.kafka import Message, Producer
 from connectors.postgres import Cursor, rows
 from lienthong import frames
 from lienthong.frames import Note
-from lienthong.reading import Output
+from lienthong.output import Output
 from lienthong.settings import Settings
 
 KEY = b"probe"
@@ -29,8 +29,8 @@ FROM hub.probe ORDER BY system, leg
 
 
 def interval_seconds(systems: int) -> float:
-    """How often each system gets a probe: with many systems more rarely, so that there are never more than ten a second."""
-    return max(5.0, systems / 10)
+    """How often each system gets a probe: with many systems more rarely, so that there are never more than four a second."""
+    return max(5.0, systems / 4)
 
 
 # ------------------------------------------------------------------ on its way
@@ -80,6 +80,13 @@ def applied(cursor: Cursor, messages: Iterable[Message]) -> None:
 
 
 # ------------------------------------------------------------------ how it stands
+def legs_of(settings: Settings, system: str) -> list[str]:
+    """The legs of a system's lines: `in` where it is captured, `out` where it is written to."""
+    party = settings.systems[system]
+    into = party.apply and settings.contract_of(system) is not None
+    return (["in"] if party.capture != "none" else []) + (["out"] if into else [])
+
+
 def standing(cursor: Cursor, settings: Settings) -> list[dict[str, Any]]:
     """Each leg of each system: whether its probe has arrived, or how long it has been waited for and where it is stuck.
 
@@ -89,7 +96,7 @@ def standing(cursor: Cursor, settings: Settings) -> list[dict[str, Any]]:
     silent_after = 3 * interval_seconds(len(settings.systems)) + 10
     for system, leg, state, stage, reason, waiting, took, looked, arrived_at, age in rows(cursor, _STANDING):
         party = settings.systems.get(system)
-        if party is None or not party.has_database:
+        if party is None or leg not in legs_of(settings, system):
             continue
         if looked > silent_after:
             state, reason = "unwatched", f"nobody has looked for {looked:.0f} s: does `lienthong run watch` run?"

@@ -96,18 +96,13 @@ class Prober:
         with named():
             self.hub: Connection = connect(settings.hub.dsn, application_name="lienthong watch")
         self.interval = probe.interval_seconds(len(systems))
-        self.parties = {s: Party(s) for s in systems if self._legs(s)}
+        self.parties = {s: Party(s) for s in systems if probe.legs_of(settings, s)}
         self._judged_at = 0.0
         self._answers: queue.SimpleQueue[Seen] = queue.SimpleQueue()
         with transaction(self.hub) as cursor:
             for system in self.parties:
-                for leg in self._legs(system):
+                for leg in probe.legs_of(settings, system):
                     cursor.execute("INSERT INTO hub.probe (system, leg) VALUES (%s, %s) ON CONFLICT DO NOTHING", [system, leg])
-
-    def _legs(self, system: str) -> list[str]:
-        party = self.settings.systems[system]
-        into = party.apply and self.settings.contract_of(system) is not None
-        return (["in"] if party.capture != "none" else []) + (["out"] if into else [])
 
     # ------------------------------------------------------------ rounds
     def step(self) -> None:

@@ -1,4 +1,4 @@
-"""Wait until nothing is on its way: no source ahead of its capture, no frame unmerged, no change unrouted, no message unapplied."""
+"""Wait until nothing is on its way: no source ahead of its capture, no frame unmerged, no change unrouted, no message unapplied or undelivered."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 
 from connectors.kafka import Ends
-from connectors.postgres import connect, one, rows, transaction
-from lienthong import frames
+from connectors.postgres import Cursor, connect, one, rows, transaction
+from lienthong import frames, probe
 from lienthong.errors import TransientError
 from lienthong.receivers import receivers
 from lienthong.route import topic_of
 from lienthong.settings import Settings
 
 POLL_SECONDS = 0.25
+# A step whose dossier was refused waits for the next state of the dossier.
+_UNDELIVERED = """
+SELECT FROM hub.delivery m JOIN hub.delivery_dossier d USING (system, dossier)
+WHERE m.system = %s AND m.state IN ('pending', 'sent', 'unknown') AND (d.is_there OR m.kind <> 'progress') LIMIT 1
+"""
 ROUNDS = 2  # what the first round waited for may have caused an echo or a correction
 
 
@@ -31,8 +36,9 @@ def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
             if behind:
                 return f"capture of {behind[0][0]}"
             stored = dict(rows(cursor, "SELECT partition, next FROM hub.consumer_offset WHERE topic = %s", [frames.TOPIC]))
-            changed = one(cursor, "SELECT count(*) FROM hub.changed")
+            changed = one(cursor, "SELECT count(*) FROM hub.changed WHERE record <> %s", [probe.RECORD])
             served = receivers(cursor, settings)
+            delivered = _delivered(cursor, settings, ends)
     finally:
         hub.close()
     for partition, end in ends.of(frames.TOPIC).items():
@@ -40,7 +46,19 @@ def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
             return "merge"
     if changed is None or changed[0]:
         return "route"
-    return _unapplied(settings, served, ends)
+    return _unapplied(settings, served, ends) or (None if delivered else "deliver")
+
+
+def _delivered(cursor: Cursor, settings: Settings, ends: Ends) -> bool:
+    """Whether the national portal has answered everything that it is to be told."""
+    portal = settings.national.portal if settings.national is not None else None
+    if portal is None:
+        return True
+    topic = topic_of(portal.system)
+    queued = one(cursor, "SELECT next FROM hub.consumer_offset WHERE topic = %s AND partition = 0", [topic])
+    if (queued[0] if queued else 0) < ends.of(topic).get(0, 0):
+        return False
+    return one(cursor, _UNDELIVERED, [portal.system]) is None
 
 
 def _unapplied(settings: Settings, served: Sequence[str], ends: Ends) -> str | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,92 +14,19 @@ from connectors.postgres import Cursor, DataRefused, errors_translated, is_bytes
 from lienthong import frames
 from lienthong.breaker import Breaker, WatchedMapper, at_capture
 from lienthong.errors import ConfigError
-from lienthong.frames import DELETE, STATE, FrameBuilder, Header, Kind
+from lienthong.frames import DELETE, STATE
 from lienthong.keys import join_key
 from lienthong.layout import TEXT_CHARACTERS_MAX, Layout, identifier
 from lienthong.mapping import Refusal
+from lienthong.output import Output
 from lienthong.settings import Profile
 from lienthong.vault import Vault
 
-Note = tuple[str, str | None, dict[str, Any]]  # kind, root key, content
-
 HEAD = 7  # local key, parent key, deleted, applied record, inserted by us, edited fields, version of our last write
 KEY_CHARACTERS_MAX = 4000
-REFUSED_AT_ONCE = 50
+OF_A_SET = {"of_a_set": True}  # a refusal of all elements of a document, under the root's key
 _SAME_TEXT = {"int2", "int4", "int8", "text", "varchar", "uuid", "name"}  # types whose text is the same wherever it is made
 _REASONS = {"22P05": "nul_character", "22P02": "malformed", "22032": "malformed", "22008": "impossible_date"}
-
-
-@dataclass(slots=True)
-class Output:
-    """What a reading yields: per partition the packed contributions of each mask, and notes.
-
-    With `send`, frames go there as they fill, so that a reading of any size takes little memory; else they are kept in `frames`.
-    """
-
-    partitions: int
-    system: str
-    epoch: int
-    version: int
-    at: int
-    send: Callable[[int, bytes], None] | None = None
-    builders: dict[tuple[str, int, int], FrameBuilder] = field(default_factory=dict)
-    frames: list[tuple[int, bytes]] = field(default_factory=list)
-    refused: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
-    sets: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
-    records: int = 0
-
-    def add(self, entity: str, root: str, mask: int, packed: bytes) -> None:
-        """Put one contribution into the frame of its partition."""
-        partition = frames.partition_of(self.system, root, self.partitions)
-        key = (entity, partition, mask)
-        builder = self.builders.get(key)
-        if builder is None:
-            builder = self.builders[key] = FrameBuilder(Header(self.system, entity, "records", self.epoch, self.version, mask, self.at))
-        done = builder.add(packed)
-        if done is not None:
-            self.emit(partition, done)
-        self.records += 1
-
-    def emit(self, partition: int, frame: bytes) -> None:
-        """A frame is complete."""
-        if self.send is None:
-            self.frames.append((partition, frame))
-        else:
-            self.send(partition, frame)
-
-    def refuse(self, entity: str, root: str, content: dict[str, Any]) -> None:
-        """Put one refusal; they hold whole rows, so only a few are kept before they go."""
-        place = (entity, frames.partition_of(self.system, root, self.partitions))
-        kept = self.refused.setdefault(place, [])
-        kept.append(content)
-        self.records += 1
-        if len(kept) >= REFUSED_AT_ONCE:
-            self._close_notes("refused", *place, self.refused.pop(place))
-
-    def note_set(self, entity: str, root: str, keys: Sequence[str]) -> None:
-        """Name all children of a root."""
-        place = (entity, frames.partition_of(self.system, root, self.partitions))
-        self.sets.setdefault(place, []).append({"root": root, "keys": list(keys)})
-
-    def close(self) -> list[tuple[int, bytes]]:
-        """All frames that were kept: parents before children, contributions before sets."""
-        order = {entity: place for place, entity in enumerate(schemas.ENTITIES)}
-        for (_, partition, _), builder in sorted(self.builders.items(), key=lambda kv: order[kv[0][0]]):
-            done = builder.close()
-            if done is not None:
-                self.emit(partition, done)
-        for (entity, partition), contents in self.refused.items():
-            self._close_notes("refused", entity, partition, contents)
-        for (entity, partition), contents in self.sets.items():
-            self._close_notes("set", entity, partition, contents)
-        self.builders, self.refused, self.sets = {}, {}, {}
-        return self.frames
-
-    def _close_notes(self, kind: Kind, entity: str, partition: int, contents: Sequence[dict[str, Any]]) -> None:
-        header = Header(self.system, entity, kind, self.epoch, self.version, 0, self.at)
-        for frame in frames.note_frame(header, contents):
-            self.emit(partition, frame)
 
 
 class EntityReading:
@@ -167,7 +93,8 @@ class EntityReading:
             found = self._run(cursor, self._by_keys, _columns(keys))
         except DataRefused as error:
             if len(keys) == 1:
-                output.refuse(self.entity, shown(join_key(keys[0])), self._unreadable(cursor, keys, error))
+                refused = self._unreadable(cursor, keys, error)
+                output.refuse(self.entity, shown(join_key(keys[0])), refused | OF_A_SET if self.layout.mapping.each is not None else refused)
                 return
             middle = len(keys) // 2
             self.read_keys(cursor, keys[:middle], output)
@@ -302,33 +229,44 @@ class EntityReading:
         self.breaker.failed(self.entity, refusal.reason, refusal.field)
         payload = orjson.dumps({name: _plain(value) for name, value in raws.items()})
         return {
-            "key": key[:KEY_CHARACTERS_MAX], "field": refusal.field, "reason": refusal.reason, "message": refusal.message,
+            "key": key[:KEY_CHARACTERS_MAX],
+            "field": refusal.field,
+            "reason": refusal.reason,
+            "message": refusal.message,
             "payload": base64.b64encode(self.vault.seal(payload[:200_000])).decode(),
         }
 
     def _pack_missing(self, cursor: Cursor, missing: Sequence[str], output: Output) -> None:
-        """Keys without a row: deleted there, unless `applied` says that we took the row away ourselves."""
+        """Keys without a row: deleted there, unless `applied` says that we took the row away ourselves.
+
+        Of a row of its own that the owner's delete took, its system says nothing any more: told as gone, and not as its word (`delivered`).
+        """
         ours = self._taken_by_us(cursor, missing)
         for key in missing:
-            if key not in ours:
-                output.add(self.entity, key, 0, _gone(key, None, None, delivered=False))
+            if not ours.get(key):
+                output.add(self.entity, key, 0, _gone(key, None, None, delivered=key in ours))
 
-    def _taken_by_us(self, cursor: Cursor, keys: Sequence[str]) -> set[str]:
+    def _taken_by_us(self, cursor: Cursor, keys: Sequence[str]) -> dict[str, bool]:
+        """Of the rows that we took away, whether we had inserted them."""
         if not self.has_applied or not keys:
-            return set()
+            return {}
         found = rows(
             cursor,
-            "SELECT local_key FROM lienthong.applied WHERE entity = %s AND local_key = ANY(%s) AND state IN ('withdrawn', 'deleted')",
+            """SELECT local_key, inserted FROM lienthong.applied
+               WHERE entity = %s AND local_key = ANY(%s) AND state IN ('withdrawn', 'deleted') ORDER BY epoch, version""",
             [self.entity, list(keys)],
         )
-        return {key for (key,) in found}
+        return dict(found)
 
     def _note_sets(self, cursor: Cursor, keys: Sequence[tuple[str, ...]], seen: dict[str, str | None], output: Output) -> None:
         by_root: dict[str, list[str]] = {key: [] for key in self.local_keys(cursor, keys)}
         for child, parent in seen.items():
             by_root.setdefault(parent or "", []).append(child)
         for root, children in by_root.items():
-            output.note_set(self.entity, root, children)
+            if size := output.note_set(self.entity, root, children):
+                words = f"the keys of its {len(children):,} elements are {size:,} bytes where at most {frames.ENTRY_BYTES_MAX:,} are carried: "
+                refusal = Refusal("", "too_large", words + "shorten it at the source; its elements flow on, and which are gone is told then")
+                output.refuse(self.entity, shown(root), self._refused(shown(root), refusal, {"elements": len(children)}) | OF_A_SET)
 
 
 _APPLIED = """{} LEFT JOIN lienthong.applied a ON a.entity = {} AND a.local_key = {} AND a.state = 'applied'

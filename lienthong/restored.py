@@ -21,7 +21,12 @@ _RECORDS = """
 SELECT c.entity, c.local_key, c.record, ARRAY(SELECT e.system FROM hub.entitled e WHERE e.record = c.record AND e.state = 's' AND e.system <> c.system
   ORDER BY 1)
 FROM hub.contribution c JOIN hub.capture_state s USING (system) JOIN hub.record r USING (record)
-WHERE c.system = %(system)s AND c.op = 's' AND c.epoch < s.epoch AND NOT r.deleted ORDER BY c.entity, c.local_key
+WHERE c.system = %(system)s AND c.op = 's' AND c.epoch < s.epoch AND NOT r.deleted
+  AND NOT EXISTS (SELECT FROM hub.record p WHERE p.record = r.parent AND p.deleted)
+  AND NOT EXISTS (SELECT FROM hub.contribution n WHERE n.record = c.record AND n.system = c.system AND n.op = 's' AND n.epoch = s.epoch)
+  AND NOT EXISTS (SELECT FROM hub.parked k WHERE (k.system, k.entity, k.local_key, k.version) = (c.system, c.entity, c.local_key, c.version)
+                  AND k.state = 'kept')
+ORDER BY c.entity, c.local_key
 """
 _FIELDS = """
 SELECT r.entity, c.local_key, h.record, d.fields

@@ -15,6 +15,13 @@ from lienthong.frames import DELETE, STATE
 from lienthong.identity import agree, claim_of
 from lienthong.keys import former_key
 
+_END = """
+UPDATE hub.contribution c SET op = 'd' FROM unnest(%s::text[], %s::text[], %s::text[]) AS d(system, entity, local_key)
+JOIN hub.contribution n USING (system, entity, local_key)
+WHERE n.op = 'd' AND c.record = n.record AND c.system = n.system AND c.epoch < n.epoch AND c.op = 's' AND NOT EXISTS (
+  SELECT FROM hub.contribution o WHERE o.record = n.record AND o.system = n.system AND o.op = 's' AND o.epoch = n.epoch)
+"""
+
 
 def part(cursor: Cursor, items: Sequence[Item], batch: Batch) -> None:
     """Let go of what was known under keys that are another record's in the new epoch.
@@ -75,12 +82,25 @@ def _golden(cursor: Cursor, record: int) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def _lives(cursor: Cursor, system: str, record: int, epoch: int) -> bool:
+    """Whether the source has it in its new life already, under another key."""
+    statement = "SELECT 1 FROM hub.contribution WHERE record = %s AND system = %s AND op = 's' AND epoch = %s LIMIT 1"
+    return one(cursor, statement, [record, system, epoch]) is not None
+
+
+def end(cursor: Cursor, items: Sequence[Item]) -> None:
+    """What a source deletes in a new life is gone for it, also where it said in an earlier one, under another key, that it exists."""
+    gone = [item.key for item in items if item.entry.op == DELETE and item.entry.epoch > 1]
+    if gone:
+        cursor.execute(_END, [list(column) for column in zip(*gone, strict=True)])
+
+
 def _keep(cursor: Cursor, item: Item, batch: Batch) -> None:
     entry, known = item.entry, item.known
     assert known is not None
     key = former_key(entry.key, known.epoch)
     cursor.execute("UPDATE hub.contribution SET local_key = %s WHERE (system, entity, local_key) = (%s, %s, %s)", [key, *item.key])
-    if known.op == "s" and _golden(cursor, known.record) is not None:
+    if known.op == "s" and _golden(cursor, known.record) is not None and not _lives(cursor, entry.system, known.record, entry.epoch):
         parked.ghost(cursor, batch, entry.at, (entry.system, entry.entity, key), known.version, "its local key is another record's now: ")
     if entry.parent is not None:
         return

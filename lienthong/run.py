@@ -27,9 +27,10 @@ from lienthong.vault import Vault
 
 logger = logging.getLogger(__name__)
 
-ROLES = ("capture", "merge", "route", "apply", "serve", "watch")
+ROLES = ("capture", "merge", "route", "apply", "deliver", "serve", "watch")
 # One merge computes while the other waits for the hub: two use a machine of two cores fully (benchmarks).
 PROCESSES = ("capture", "merge", "merge", "route", "apply", "serve", "watch")
+DELIVERS = ("deliver",)  # where a national portal is configured
 RETRY_SECONDS = (0.5, 1, 2, 5, 10)
 CALM_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -94,6 +95,7 @@ def run_role(role: str, settings: Settings, systems: Sequence[str], port: int, *
         "merge": lambda: merging.run(settings, stop.is_asked),
         "route": lambda: route.run(settings, stop.is_asked),
         "apply": lambda: apply_run.run(settings, systems, vault, stop.is_asked),
+        "deliver": lambda: _deliver(settings, vault, stop.is_asked),
         "serve": lambda: _serve(settings, port),
         "watch": lambda: prober.run(settings, systems, stop.is_asked),
     }
@@ -145,6 +147,18 @@ def persist(name: str, work: Callable[[], None], stop: Stop) -> None:
                     },
                 )
             stop.wait(wait)
+
+
+def processes_of(settings: Settings) -> tuple[str, ...]:
+    """All roles that this configuration has work for, one for each process."""
+    has_portal = settings.national is not None and settings.national.portal is not None
+    return PROCESSES + DELIVERS if has_portal else PROCESSES
+
+
+def _deliver(settings: Settings, vault: Vault, stop: Callable[[], bool]) -> None:
+    from lienthong.national import deliver
+
+    deliver.run(settings, vault, stop)
 
 
 def _serve(settings: Settings, port: int) -> None:

@@ -5,20 +5,14 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 import schemas
+from lienthong.config_national import National
 from lienthong.errors import ConfigError
+from lienthong.strict import Name, Strict
 
 DEFAULT_ZONE = "Asia/Ho_Chi_Minh"
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=60)]
-
-
-class Strict(BaseModel):
-    """A frozen value in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _as_list(value: object) -> object:
@@ -272,6 +266,7 @@ class Settings(Strict):
     authority: dict[str, dict[str, tuple[Rule, ...]]]
     contracts: dict[str, Contract]
     parking: Parking = Parking()
+    national: National | None = None
 
     def with_database(self) -> list[str]:
         """The systems whose database we reach, in the order of the configuration."""

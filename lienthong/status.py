@@ -8,6 +8,7 @@ from typing import Any
 
 from connectors.postgres import Cursor, connect, rows, transaction
 from lienthong import hub, probe
+from lienthong.national import desk
 from lienthong.settings import Settings
 
 _LINES = """
@@ -45,11 +46,28 @@ def lines(settings: Settings) -> list[dict[str, Any]]:
         stages = {"capture": own.get((name, "capture")) if system.capture != "none" else None, **shared}
         if system.apply and (settings.contract_of(name) or (name, "apply") in own):
             stages["apply"] = own.get((name, "apply"))
+        if (name, "deliver") in own or name == _portal(settings):
+            stages["deliver"] = own.get((name, "deliver"))
         for stage, line in stages.items():
             if stage == "capture" and system.capture == "none":
                 continue
             out.append(_line(name, stage, line, system.lag_limit_seconds))
     return out
+
+
+def _portal(settings: Settings) -> str | None:
+    """The system that stands for the national portal, where one is configured."""
+    portal = settings.national.portal if settings.national is not None else None
+    return None if portal is None else portal.system
+
+
+def delivery(settings: Settings) -> dict[str, Any] | None:
+    """How many messages to the national portal stand where; None where none is configured."""
+    portal = _portal(settings)
+    if portal is None:
+        return None
+    with _hub(settings) as cursor:
+        return desk.counts(cursor, portal)
 
 
 def probes(settings: Settings) -> list[dict[str, Any]]:
@@ -101,6 +119,7 @@ def overview(settings: Settings) -> dict[str, Any]:
         ],
         "corrections_open": [{"system": s, "fields": n} for s, n in corrections],
         "without_database": settings.without_database(),
+        "delivery": delivery(settings),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 from collections.abc import Mapping
 
@@ -19,6 +20,7 @@ class Vault:
     def __init__(self, key: str | None) -> None:
         try:
             self._fernet = Fernet(key.encode()) if key else None
+            self._key = key.encode() if key else None
         except ValueError:
             raise ConfigError(f"{KEY_NAME} is not a Fernet key: make one with `lienthong config parked-key`") from None
 
@@ -30,6 +32,15 @@ class Vault:
     def seal(self, payload: bytes) -> bytes:
         """The stored form of a payload."""
         return _SEALED + self._fernet.encrypt(payload) if self._fernet else _PLAIN + payload
+
+    def pseudonym(self, kind: str, text: str) -> str:
+        """The same name for the same text, from which only who has the key can tell it; 32 hexadecimal digits.
+
+        Raises `ConfigError` without a key: of a number there are few enough to try them all.
+        """
+        if self._key is None:
+            raise ConfigError(f"people are looked up under pseudonyms: set {KEY_NAME} (make one with `lienthong config parked-key`)")
+        return hmac.digest(self._key, f"{kind}:{text}".encode(), "sha256").hex()[:32]
 
     def open(self, stored: bytes) -> bytes:
         """The payload; raises `ConfigError` when the key is missing or another one."""

@@ -15,8 +15,9 @@ from lienthong.apply.target import Target
 from lienthong.ddl import ddl_for
 from lienthong.frames import Entry, unpack_entries
 from lienthong.frames import open_frame as opened
+from lienthong.output import Output
 from lienthong.readers import to_micros
-from lienthong.reading import Output, SourceReadings
+from lienthong.reading import SourceReadings
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
@@ -187,6 +188,10 @@ class Ward:
 
     def applied(self, entity: str = "dossier") -> list[tuple[int, int, str, bool]]:
         return self.sql("SELECT record, version, state, inserted FROM lienthong.applied WHERE entity = %s ORDER BY record", entity)
+
+    def rows_of(self, entity: str) -> list[tuple[int, str | None, str]]:
+        """Which row is whose, and how it stands."""
+        return self.sql("SELECT record, local_key, state FROM lienthong.applied WHERE entity = %s ORDER BY record", entity)
 
     def parked(self) -> list[tuple[Any, ...]]:
         return self.sql("SELECT entity, record, reason, field FROM lienthong.parked ORDER BY id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -11,6 +12,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import PolicyViolationError
+
+from lienthong.embedded.postgres import PostgresCluster
+from lienthong.embedded.process import run
 from tests.city import AUTHORITY, PROFILE, TABLE, City, city, wait
 
 SYSTEMS = """
@@ -106,6 +113,53 @@ class Lines:
 
         wait(reached, seconds, lambda: f"{self.city.cli('status').stdout}\n{self.city.logs()[-5000:]}")
         return self.line(system, stage)
+
+    # ------------------------------------------------------------ what befalls the far ward and its topic
+    @property
+    def far(self) -> PostgresCluster:
+        """The far ward's own server."""
+        return self.city.stack.postgres["far"]
+
+    def data_of_far(self) -> Path:
+        """Its data folder."""
+        return self.far._data.resolve()
+
+    def copied(self) -> Path:
+        """A copy of the far ward's whole machine, as a snapshot of its virtual disk is."""
+        data = self.data_of_far()
+        copy = data.with_name(f"{data.name}-copy")
+        self.far.stop()
+        shutil.rmtree(copy, ignore_errors=True)
+        run(["cp", "-a", str(data), str(copy)])
+        self.far.start()
+        return copy
+
+    def put_back(self, copy: Path) -> None:
+        """The machine is what it was when it was copied."""
+        data = self.data_of_far()
+        self.far.stop()
+        shutil.rmtree(data)
+        run(["cp", "-a", str(copy), str(data)])
+        self.far.start()
+
+    def delete_before(self, topic: str, partitions: int = 1) -> None:
+        """What retention does in the end: everything that is in the topic now goes."""
+        assert self.city.stack.kafka is not None
+        admin = KafkaAdminClient(bootstrap_servers=self.city.stack.kafka.bootstrap)
+        policy = "compact" if topic.startswith("lienthong.out.") else "delete"
+        for wanted in ("delete", policy):  # a compacted topic must be told first that it may
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": wanted})])
+            if wanted == "delete":
+                wait(lambda: _deleted(admin, topic, partitions), 30)
+        admin.close()
+
+
+def _deleted(admin: KafkaAdminClient, topic: str, partitions: int) -> bool:
+    try:
+        admin.delete_records({TopicPartition(topic, p): -1 for p in range(partitions)})
+    except PolicyViolationError:  # the broker hears of the new policy a moment later
+        return False
+    return True
 
 
 @contextmanager

@@ -91,10 +91,12 @@ def state(
     return framed(Header(system, entity, "records", more.get("epoch", 1), version, mask, DAY), packed)
 
 
-def gone(system: str, key: str, version: int, *, entity: str = "dossier", parent: str | None = None, delivered: bool = False) -> bytes:
+def gone(
+    system: str, key: str, version: int, *, entity: str = "dossier", parent: str | None = None, delivered: bool = False, epoch: int = 1
+) -> bytes:
     """A frame that says a record is no longer there."""
     packed = pack_entry(DELETE, key, parent=parent, record=None, delivered=delivered, edited=None, nulls=0, body=b"")
-    return framed(Header(system, entity, "records", 1, version, 0, DAY), packed)
+    return framed(Header(system, entity, "records", epoch, version, 0, DAY), packed)
 
 
 def framed(header: Header, *packed: bytes) -> bytes:

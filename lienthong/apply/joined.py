@@ -6,6 +6,7 @@ until then `applied.body` of the row that goes keeps the message.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from connectors.kafka import Message
@@ -16,13 +17,37 @@ if TYPE_CHECKING:
 
 
 def repoint(cursor: Cursor, item: Arrived) -> bool:
-    """Give the row of the record that went to the one that stays; False when that has a row of its own, or there is none to give."""
+    """Give the row of the record that went to the one that stays; False when that has a row of its own, or there is none to give.
+
+    What the one that stays has heard last keeps its version, also when that was its end.
+    """
+    key = {"keep": item.value["record"], "gone": item.record, "entity": item.entity}
     cursor.execute(
-        """UPDATE lienthong.applied a SET record = %(keep)s, epoch = %(epoch)s, version = 0 WHERE entity = %(entity)s AND record = %(gone)s
+        """DELETE FROM lienthong.applied k WHERE entity = %(entity)s AND record = %(keep)s AND state IN ('deleted', 'withdrawn')
+           AND EXISTS (SELECT 1 FROM lienthong.applied g WHERE g.entity = %(entity)s AND g.record = %(gone)s AND g.state = 'applied')
+           RETURNING epoch, version""",
+        key,
+    )
+    ended = cursor.fetchone()
+    cursor.execute(
+        """UPDATE lienthong.applied a SET record = %(keep)s, epoch = %(heard_epoch)s, version = %(heard)s
+           WHERE entity = %(entity)s AND record = %(gone)s
            AND NOT EXISTS (SELECT 1 FROM lienthong.applied k WHERE k.entity = %(entity)s AND k.record = %(keep)s)""",
-        {"keep": item.value["record"], "gone": item.record, "entity": item.entity, "epoch": item.version[0]},
+        key | {"heard_epoch": ended[0] if ended else item.version[0], "heard": ended[1] if ended else 0},
     )
     return bool(cursor.rowcount)
+
+
+def still_theirs(cursor: Cursor, entity: str, keys: Mapping[int, str | None]) -> dict[int, str | None]:
+    """The rows of records that go, by record; a row that has become another record's is none of theirs any more."""
+    wanted = [key for key in keys.values() if key is not None]
+    held = rows(
+        cursor,
+        "SELECT local_key, record FROM lienthong.applied WHERE entity = %s AND local_key = ANY(%s) AND state = 'applied'",
+        [entity, wanted],
+    )
+    others = {key for key, record in held if keys.get(record) != key}
+    return {record: None if key in others else key for record, key in keys.items()}
 
 
 def keep_for_later(cursor: Cursor, item: Arrived) -> bool:

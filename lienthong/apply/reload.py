@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from connectors.kafka import Ends
 from connectors.postgres import Connection, Cursor, connect, one, streamed, transaction
+from lienthong.apply import own_keys
 from lienthong.capture import witness
 from lienthong.errors import ConfigError, TransientError
 from lienthong.hub import named
@@ -86,15 +87,19 @@ class Reload:
     def __init__(self, settings: Settings, system: str) -> None:
         if not settings.systems[system].apply or settings.contract_of(system) is None:
             raise ConfigError(f"{system} is not written to by this service (apply: false, or no contract): there is nothing to send again")
-        self.system, self.topic = system, topic_of(system)
+        self.settings, self.system, self.topic = settings, system, topic_of(system)
         with named():
             self.hub = connect(settings.hub.dsn, application_name=f"lienthong resend {system}")
         self.target = connect(settings.dsn_of(system), application_name=f"lienthong resend {system}")
         self.ends = Ends(settings.kafka.bootstrap)
 
     def run(self, *, wait_seconds: float, told: Told = lambda _: None) -> Resent:
-        """Compare, send the difference, wait until it is applied, and let the system's own edits go on."""
+        """Compare, send the difference, wait until it is applied, and let the system's own edits go on.
+
+        Raises `WentBack` or `TransientError` at once where something else must come first.
+        """
         begun = time.monotonic()
+        self._check_written()
         moved = self._regain()
         told("comparing")
         compared = compare(self.hub, self.target, self.system)
@@ -111,6 +116,19 @@ class Reload:
             moved,
             time.monotonic() - begun,
         )
+
+    def _check_written(self) -> None:
+        """Nothing is written to a system that went back in time, or has begun a new life that the hub does not know yet: that comes first."""
+        after = f"; after that, `lienthong resend {self.system}` again"
+        fenced = witness.load(self.hub, self.system).fenced
+        if fenced is not None:
+            raise witness.WentBack(fenced + after)
+        with transaction(self.hub) as cursor:
+            known = own_keys.lives(cursor, self.settings.kafka.partitions)
+        try:
+            own_keys.OwnKeys(self.hub, self.system).begin(known)
+        except TransientError as error:
+            raise TransientError(f"{error}{after}") from None
 
     def _regain(self) -> int | None:
         """Where the stored position is not in the topic any more, go to where it begins: what is missing before that is sent again."""
@@ -141,6 +159,7 @@ class Reload:
     def _wait(self, until: float, told: Told) -> None:
         """Until the router has sent it and the target has applied it; raises `TransientError` naming who has not."""
         while (waiting := self._waits_for()) is not None:
+            self._check_written()
             told(waiting)
             if time.monotonic() > until:
                 raise TransientError(

@@ -174,7 +174,6 @@ class ApplyLine:
         assigned = self.consumer.assigned()
         for topic, supervised in self.targets.items():
             if supervised.state not in ("running", "starting", ENDED) and time.monotonic() >= supervised.next_try and (topic, 0) in assigned:
-                self.consumer.resume(topic, 0)
                 self.consumer.seek_stored([(topic, 0)])
 
     def _release(self) -> None:

@@ -296,22 +296,22 @@ class Target:
     ) -> list[dict[str, Any]]:
         """A delete by the owner takes the row; a withdrawal only a row that we inserted and nobody changed."""
         target = self.entities[entity]
-        keys = {i.record: own_row.key_of(i, known.get((entity, i.record))) for i in items}
+        keys = joined.still_theirs(cursor, entity, {i.record: own_row.key_of(i, known.get((entity, i.record))) for i in items})
         documents = target.documents(cursor, [k for k in keys.values() if k is not None], lock=True)
         done, take = [], []
         for item in items:
             had, key = known.get((entity, item.record)), keys[item.record]
             write = Write(item.record, item.value["parent"], item.version, {}, frozenset(), frozenset(), frozenset(), key, None)
+            write.inserted = had is not None and had.inserted  # else capture tells that the system's own row is gone
             now = documents.get(key) if key is not None else None
             if now is None:
-                if had is None or had.state == "applied":
-                    write.local_key = None  # it was taken away there, not by us: capture still has to tell
+                write.local_key = key if had is not None and had.state != "applied" else None  # taken away there, not by us: capture has to tell
                 state = "deleted" if item.value["reason"] == "delete" else "withdrawn"
             elif item.value["reason"] == "delete":
                 state = "deleted"
                 take.append(key)
-                if had is not None and had.base is not None and had.base != now:
-                    self._keep(cursor, entity, write, now, had.base)
+                if had is None or had.base != now:  # edited, or a row of its own
+                    self._keep(cursor, entity, write, now, had.base if had is not None else None)
             elif had is not None and had.inserted and had.base == now:
                 state = "withdrawn"
                 take.append(key)
@@ -323,10 +323,10 @@ class Target:
         target.delete(cursor, [k for k in take if k is not None])
         return done
 
-    def _keep(self, cursor: Cursor, entity: str, write: Write, was: Document, base: Document) -> None:
+    def _keep(self, cursor: Cursor, entity: str, write: Write, was: Document, base: Document | None) -> None:
         cursor.execute(
             "INSERT INTO lienthong.overwritten (entity, record, local_key, version, field, was, base) VALUES (%s, %s, %s, %s, 'record', %s, %s)",
-            [entity, write.record, write.local_key, write.version[1], _json(was), _json(base)],
+            [entity, write.record, write.local_key, write.version[1], _json(was), None if base is None else _json(base)],
         )
 
     def _merge(self, cursor: Cursor, item: Arrived, outcome: Outcome) -> None:

@@ -17,8 +17,9 @@ from lienthong.errors import ConfigError, FatalError
 from lienthong.frames import Header, note_frame, partition_of
 from lienthong.layout import identifier
 from lienthong.mapping import Refusal
+from lienthong.output import Output
 from lienthong.readers import Unreadable
-from lienthong.reading import Output, SourceReadings, shape_of, shown
+from lienthong.reading import SourceReadings, shape_of, shown
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 

@@ -167,6 +167,7 @@ class Witness:
         self._saved_at = 0.0
         self.place: Callable[[Cursor, str], str | None] | None = None  # why the system has lost its place in its out-topic
         self._asked_place = False
+        self.passes_held = False  # the load of a new life: nothing is written there before its end, so what holds the system waits for it
 
     def open(self) -> None:
         """Take up what the hub remembers; raises `WentBack` or `Held` when nothing may be taken now."""
@@ -174,11 +175,10 @@ class Witness:
         self._refuse(known)
         self._known, self._saved_at, self._asked_place = known.mark, 0.0, False
 
-    @staticmethod
-    def _refuse(known: Known) -> None:
+    def _refuse(self, known: Known) -> None:
         if known.fenced is not None:
             raise WentBack(known.fenced)
-        if known.held is not None:
+        if known.held is not None and not self.passes_held:
             raise Held(known.held)
 
     def check(self, cursor: Cursor) -> None:

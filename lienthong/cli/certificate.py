@@ -173,7 +173,7 @@ def certificate_list(
     is_open: Annotated[bool, typer.Option("--open", help="Only those that are open, or of which more has come.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """The newest issues of the last 31 days, and how much has come since; with --open of all days. Open ones end it with 1."""
+    """The newest issues of the last 31 days, and how much has come since; with --open of all days. Those that are to be closed end it with 1."""
     from connectors.postgres import transaction
     from lienthong.certificates import chain
 
@@ -185,15 +185,23 @@ def certificate_list(
         with transaction(connection) as cursor:
             issues = chain.last_issues(cursor, systems=system, first=first, last=last)
             came = chain.late(cursor, systems=system, first=first, last=last)
-    found = [{**_plain(i.signed), "late": came.get(place, 0)} for place, i in issues.items()]
+    reached = set(settings.with_database())
+    found = [{**_plain(i.signed), "late": came.get(place, 0), "has_database": place[0] in reached} for place, i in issues.items()]
     wrong = [d for d in found if d["state"] == "open" or d["late"]]
+    for_ever = [d for d in wrong if not d["has_database"]]
     shown = sorted(wrong if is_open else found, key=lambda d: (d["day"], d["system"], d["entity"]))
     if as_json:
         print_json({"schema": "lienthong/certificates/1", "certificates": shown})
     else:
-        _show_table([d | {"state": f"late {d['late']:+,}" if d["late"] else d["state"]} for d in shown])
-        out.print(f"{len(found)} certificates, {len(wrong)} not closed", highlight=False)
-    return Exit.FOUND_WRONG if wrong else Exit.FINE
+        _show_table([d | {"state": _state(d)} for d in shown])
+        note = f", of which {len(for_ever)} cannot be: their systems have no database here any more" if for_ever else ""
+        out.print(f"{len(found)} certificates, {len(wrong)} not closed{note}", highlight=False)
+    return Exit.FOUND_WRONG if len(wrong) > len(for_ever) else Exit.FINE
+
+
+def _state(d: dict[str, Any]) -> str:
+    state = f"late {d['late']:+,}" if d["late"] else str(d["state"])
+    return state if d["has_database"] or state == "closed" else f"{state}, no database"
 
 
 @certificate_app.command("show")

@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    roles: Annotated[list[str] | None, typer.Argument(help="capture, merge, route, apply, watch, serve; none: all, as processes.")] = None,
+    roles: Annotated[list[str] | None, typer.Argument(help="capture, merge, route, apply, deliver, watch, serve; none: all, as processes.")] = None,
     config: ConfigFolder = DEFAULT_CONFIG,
     system: Annotated[list[str] | None, typer.Option("--system", help="capture and apply: only these systems.")] = None,
     port: Annotated[int, typer.Option(envvar="LIENTHONG_PORT", help="Of the schema registry (role serve).")] = 8081,
@@ -47,7 +47,7 @@ def run(
     from lienthong import run as running
 
     settings = settings_of(config)
-    started = roles or list(running.PROCESSES)
+    started = roles or list(running.processes_of(settings))
     for role in started:
         known("role", role, running.ROLES)
     systems = chosen(settings, system)
@@ -215,6 +215,9 @@ def status(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> in
             columns = ["system", "kind", "reason", "records", "oldest"]
             out.print(table("parked", columns, [[p[column] for column in columns] for p in document["parked"]]))
             out.print("next: lienthong parked list", highlight=False)
+        if document["delivery"] is not None:
+            states = document["delivery"]["states"]
+            out.print(f"national portal: {', '.join(f'{n:,} {state}' for state, n in states.items())}; lienthong national status", highlight=False)
         note_without_database(settings, "how far it has read is not known here")
     return Exit.FOUND_WRONG if wrong or stuck else Exit.FINE
 

@@ -85,12 +85,12 @@ def _status(words: str) -> Iterator[Callable[[str], None]]:
 
 
 def _report(found: Any, config: Any) -> None:
-    columns = ["system", "entity", "rows", "read", "missing", "extra", "stale", "different", "waiting", "unsettled", "seconds"]
+    columns = ["system", "entity", "rows", "read", "missing", "extra", "stale", "different", "waiting", "kept", "unsettled", "seconds"]
     kinds = ("missing", "extra", "stale", "different")
     body = []
     for c in found.compared:
         counts = [sum(d.kind == kind for d in c.differences) for kind in kinds]
-        body.append([c.system, c.entity, c.rows, c.read, *counts, sum(c.explained.values()), c.unsettled, f"{c.seconds:.1f}"])
+        body.append([c.system, c.entity, c.rows, c.read, *counts, sum(c.explained.values()), c.kept, c.unsettled, f"{c.seconds:.1f}"])
     out.print(table("compared", columns, body))
     differences = [d for c in found.compared for d in c.differences]
     if differences:

@@ -14,8 +14,10 @@ from typing import Any
 from connectors.postgres import connect, rows, transaction
 from lienthong import ddl, parked, run
 from lienthong.config import load_settings
+from lienthong.demo.holdings import read
+from lienthong.demo.national import NationalSide
 from lienthong.demo.parties import CONFIG, PARTIES, create_tables
-from lienthong.demo.verify import Row, unkept, verify
+from lienthong.demo.verify import Row, judge, unkept
 from lienthong.embedded import Stack
 from lienthong.embedded.ports import free_port
 from lienthong.load import Loader
@@ -27,6 +29,10 @@ from lienthong.vault import Vault
 QUIET_SECONDS = 300.0
 LOGS = Path("build/demo-logs")
 Say = Callable[[str], None]
+
+_DELIVERED = """
+SELECT system, entity, CASE state WHEN 'refused' THEN 'unsendable' ELSE state END, count(*) FROM hub.delivery WHERE cured_at IS NULL GROUP BY 1, 2, 3
+"""
 
 
 @dataclass(slots=True)
@@ -40,6 +46,7 @@ class Result:
     rows: list[dict[str, Any]] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     lost_edits: list[str] = field(default_factory=list)
+    national: dict[str, Any] = field(default_factory=dict)
     actions: dict[str, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
@@ -54,6 +61,7 @@ class Demo:
         self.port = free_port()
         self.dsns: dict[str, str] = {}
         self.settings: Settings
+        self.national: NationalSide | None = None
         self.processes: run.Processes | None = None
 
     def set_up(self) -> None:
@@ -63,6 +71,8 @@ class Demo:
             self.dsns[party.name] = self.stack.postgres[party.cluster].dsn(party.database)
         self.stack.postgres["hub"].create_database("hub")
         create_tables(self.dsns)
+        self.national = NationalSide(self.stack.postgres["central"], self.folder)
+        os.environ.update(self.side.start())
         shutil.copytree(CONFIG, self.config, dirs_exist_ok=True)
         assert self.stack.kafka is not None
         os.environ.update({PARTIES[name].variable: dsn for name, dsn in self.dsns.items()})
@@ -77,7 +87,7 @@ class Demo:
 
     def start(self) -> None:
         """The service's processes."""
-        self.processes = run.Processes(self.config, run.PROCESSES, port=self.port, log_folder=self.folder)
+        self.processes = run.Processes(self.config, run.processes_of(self.settings), port=self.port, log_folder=self.folder)
         self.processes.start()
 
     def load(self, progress: Callable[[str, str, int, int], None]) -> int:
@@ -91,14 +101,41 @@ class Demo:
                 loader.close()
         return total
 
+    def verify_citizens(self) -> dict[str, int]:
+        """Let the national population database say which of some citizens it knows."""
+        return self.side.verify_citizens(self.settings, read(self.dsns))
+
+    def live(self, result: Result, seconds: float | None) -> Lived:
+        """Let citizens and clerks act in all systems, while the national portal goes away for some seconds."""
+        steps = max(60, result.dossiers // 4)
+        self.say(f"living: {steps} actions of citizens and clerks in all systems; the national portal goes away in between")
+        self.side.begin_outage()
+        how_long = {"steps": steps, "rate": 20.0} if seconds is None else {"seconds": seconds}
+        lived = live(self.dsns, seed=result.seed, **how_long)  # type: ignore[arg-type]
+        self.side.end_outage()
+        result.national["outage_seconds"] = self.side.outage_seconds
+        return lived
+
+    @property
+    def side(self) -> NationalSide:
+        """The national stand-ins, once they were started."""
+        assert self.national is not None
+        return self.national
+
+    def addresses(self) -> dict[str, str]:
+        """Where the service and the national stand-ins are reached, and the configuration lies."""
+        return {**self.side.addresses, "registry": f"http://127.0.0.1:{self.port}", "configuration": str(self.config)}
+
     def quiet(self) -> float:
         """Wait until nothing moves."""
         return wait_quiet(self.settings, timeout_seconds=QUIET_SECONDS)
 
     def stop(self) -> None:
-        """End the service's processes."""
+        """End the service's processes and the national stand-ins."""
         if self.processes is not None:
             self.processes.stop()
+        if self.national is not None:
+            self.national.stop()
 
     def table(self, verdict: list[Row]) -> list[dict[str, Any]]:
         """Per system and entity: what was captured, applied, older, refused, parked, and verified."""
@@ -112,12 +149,12 @@ class Demo:
                     "system": row.system,
                     "entity": row.entity,
                     "captured": hub[(*here, "captured")],
-                    "applied": applied[(*here, "applied")],
+                    "applied": applied[(*here, "applied")] + hub[(*here, "confirmed")],
                     "older": hub[(*here, "older")] + hub[(*here, "duplicate")] + applied[(*here, "older")] + applied[(*here, "duplicate")],
                     "removed": applied[(*here, "deleted")] + applied[(*here, "withdrawn")],
                     "corrections": hub[(*here, "correction")],
                     "refused": refused[here],
-                    "parked": applied[(*here, "parked")] + hub[(*here, "link_parked")],
+                    "parked": applied[(*here, "parked")] + hub[(*here, "link_parked")] + hub[(*here, "unsendable")],
                     "expected": row.expected,
                     "equal": row.equal,
                     "missing": row.missing,
@@ -132,6 +169,7 @@ class Demo:
         connection = connect(self.settings.hub.dsn, application_name="lienthong demo")
         with transaction(connection) as cursor:
             found = rows(cursor, "SELECT system, entity, outcome, n FROM hub.counter")
+            found += rows(cursor, _DELIVERED)
         connection.close()
         return Counter({(s, e, o): n for s, e, o, n in found})
 
@@ -182,17 +220,18 @@ def run_demo(
             loaded = demo.load(progress)
             demo.quiet()
             stage.done(f"load of {loaded} records to every entitled target")
-            steps = max(60, dossiers // 4)
-            say(f"living: {steps} actions of citizens and clerks in all systems")
-            lived = live(demo.dsns, seed=seed, steps=steps, rate=20.0) if live_seconds is None else live(demo.dsns, seed=seed, seconds=live_seconds)
-            stage.done("live changes")
+            say("asking the national population database about citizens")
+            result.national["citizens"] = demo.verify_citizens()
+            stage.done("verification of citizens")
+            lived = demo.live(result, live_seconds)
+            stage.done("live changes, the national portal away in between")
             say("changes stopped; waiting for quiet")
             demo.quiet()
             stage.done("quiet")
             _judge(demo, result, filled, lived)
             stage.done("verification by plain SQL")
             result.seconds = round(time.monotonic() - begun, 1)
-            result.addresses = {**stack.addresses(), "registry": f"http://127.0.0.1:{demo.port}", "configuration": str(demo.config)}
+            result.addresses = {**stack.addresses(), **demo.addresses()}
             if keep:
                 wait(result)
         finally:
@@ -221,14 +260,17 @@ class _Stages:
 
 
 def _judge(demo: Demo, result: Result, filled: Filled, lived: Lived) -> None:
-    verdict = verify(demo.dsns, tolerated=[w for w in lived.writes if not w.owner])
+    holdings = read(demo.dsns)
+    deleted = {write.code for write in lived.writes if write.entity == "dossier" and write.values is None}
+    verdict = judge(holdings, tolerated=[w for w in lived.writes if not w.owner]) + demo.side.judge(holdings, deleted)
     result.rows = demo.table(verdict)
     result.differences = [f"{row.system} {row.entity}: {example}" for row in verdict for example in row.examples]
     result.lost_edits = unkept(demo.dsns, lived.writes)
     result.actions = dict(lived.actions)
     wrongly = _refusals(result.rows, filled)
     result.differences += wrongly
-    result.verified = all(row["verified"] for row in result.rows) and not result.lost_edits and not wrongly
+    wrongly_answered = result.national["citizens"]["wrong"]
+    result.verified = all(row["verified"] for row in result.rows) and not (result.lost_edits or wrongly or wrongly_answered)
 
 
 def _refusals(table: list[dict[str, Any]], filled: Filled) -> list[str]:

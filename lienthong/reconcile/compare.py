@@ -24,7 +24,7 @@ from lienthong.errors import ConfigError
 from lienthong.reconcile.fence import Fence
 from lienthong.reconcile.held import Applied, Holding
 from lienthong.reconcile.hubside import HubSide, Known
-from lienthong.reconcile.judge import Case, Finding, Judge, Verdict
+from lienthong.reconcile.judge import KEPT, Case, Finding, Judge, Verdict
 from lienthong.settings import Settings
 
 SLICE = 2000
@@ -77,6 +77,7 @@ class Compared:
     read: int = 0  # of them, and of what the hub expects there, those that had to be read
     differences: list[Difference] = field(default_factory=list)
     explained: Counter[str] = field(default_factory=Counter)
+    kept: int = 0  # forgotten by the system, and kept by a person's decision
     unsettled: int = 0
     entitled: SetDigest | None = None
     held: SetDigest | None = None
@@ -308,7 +309,7 @@ class OneEntity:
             known.parents.get(parent) if parent is not None else None, known.parent_keys.get(parent) if parent is not None else None,
             known.said.get(record, ()) if record is not None else (), known.sent.get(record) if record is not None else None,
             known.proofs.get(key) if key is not None else None, key in known.refused,
-            known.digests.get(record) if record is not None else None,
+            golden_digest=known.digests.get(record) if record is not None else None, is_kept=key in known.kept,
         )  # fmt: skip
 
     def _remember(self, cases: Sequence[Case], parked: set[int]) -> list[Looked]:
@@ -348,6 +349,7 @@ class OneEntity:
         """Put what was found in place of what an earlier comparison has found."""
         result = self.result
         result.explained = Counter(looked.verdict.explained or "" for looked in self._waiting.values())
+        result.kept = result.explained.pop(KEPT, 0)
         result.differences = [self._difference(looked, finding) for looked in self._confirmed for finding in looked.verdict.findings]
         with transaction(self.whole.notes) as cursor:
             if scope.is_everything:

@@ -43,6 +43,10 @@ LEFT JOIN hub.record p ON p.record = r.parent
 FULL JOIN ({_KNOWN}) k ON k.record = r.record
 WHERE (k.local_key IS NOT NULL OR {{entitled}}) AND (r.updated_at >= %(since)s OR k.at >= extract(epoch FROM %(since)s) * 1000000)
 """  # noqa: S608 - names of our own
+_KEPT = """
+SELECT p.local_key FROM hub.parked p JOIN hub.contribution c USING (system, entity, local_key, version)
+WHERE p.system = %(system)s AND p.entity = %(entity)s AND p.local_key = ANY(%(keys)s) AND p.state = 'kept' AND c.op = 's'
+"""
 _PROOF = ("system", "entity", "local_key", "record", "bucket", "local", "contribution", "golden", "digest")
 
 
@@ -56,6 +60,7 @@ class Word:
     values: dict[str, Any]
     parent: str | None
     digest: int
+    is_past: bool = False  # of an earlier life of the system, which says it in this one under another key
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Known:
     said: dict[int, list[Said]] = field(default_factory=dict)
     sent: dict[int, tuple[str, int, bytes | None]] = field(default_factory=dict)  # state, version and digest of what was sent
     refused: set[str] = field(default_factory=set)  # local keys with an open parked entry
+    kept: set[str] = field(default_factory=set)  # local keys without a row, of what a person decided to keep
 
 
 class HubSide:
@@ -158,22 +164,27 @@ class HubSide:
                 {**self._place, "keys": list(keys)},
             )
         }
+        known.kept = {key for (key,) in rows(cursor, _KEPT, {**self._place, "keys": list(keys)})}
         return known
 
     def _words(self, cursor: Cursor, known: Known, records: Sequence[int]) -> None:
         found = rows(
             cursor,
-            f"""SELECT c.record, c.system, c.local_key, c.version, c.op::text, c.delivered, c.parent_key, {_CONTRIBUTION},
+            f"""SELECT c.record, c.system, c.local_key, c.version, c.op::text, c.delivered, c.parent_key, {_CONTRIBUTION}, c.epoch,
                 CASE WHEN c.op = 's' THEN coalesce(c.body::text, r.body::text) END
                 FROM hub.contribution c LEFT JOIN hub.record r ON r.record = c.record
                 WHERE c.record = ANY(%s) AND c.op <> 'p'""",  # noqa: S608 - an expression of our own
             [list(records)],
         )
-        for record, system, key, version, op, delivered, parent, digest, body in found:
+        lives: dict[int, int] = {}  # record -> the newest epoch in which the system says that it exists
+        for record, system, _, _, op, *_, epoch, _ in found:
+            if system == self.system and op == "s":
+                lives[record] = max(epoch, lives.get(record, 0))
+        for record, system, key, version, op, delivered, parent, digest, epoch, body in found:
             values = orjson.loads(body) if body else {}
             known.said.setdefault(record, []).append(Said(system, version, values, op == "s", delivered))
             if system == self.system:
-                known.words[key] = Word(record, op == "s", delivered, values, parent, digest)
+                known.words[key] = Word(record, op == "s", delivered, values, parent, digest, epoch < lives.get(record, 0))
 
     def _parent_keys(self, cursor: Cursor, parents: Sequence[int]) -> dict[int, str]:
         statement = "SELECT record, local_key FROM hub.contribution WHERE record = ANY(%s) AND system = %s AND op <> 'd' ORDER BY version"

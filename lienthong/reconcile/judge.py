@@ -23,6 +23,7 @@ from lienthong.reconcile.hubside import Proof, Word
 CAPTURE, MERGE, DELIVERY = "capture", "merge", "delivery"
 MISSING, EXTRA, STALE, DIFFERENT = "missing", "extra", "stale", "different"
 PARENT = "parent"
+KEPT = "kept"  # explained so: the city keeps a record that its restored source has forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Case:
     sent: tuple[str, int, bytes | None] | None = None
     proof: Proof | None = None
     is_refused: bool = False  # its row is parked as refused
+    is_kept: bool = False  # its system has forgotten it, and a person decided to keep it
     golden_digest: int | None = None
 
     @property
@@ -95,6 +97,8 @@ class Judge:
     def judge(self, case: Case, parked: Collection[int] = ()) -> Verdict:
         """All hops of one record; `parked` are the records that the target has refused."""
         verdict = Verdict()
+        if case.row is None and case.word is not None and case.word.is_past:
+            return verdict  # judged under the key that its system has it by now
         if self.is_captured:
             self._capture(case, verdict)
         self._merge(case, verdict)
@@ -106,7 +110,9 @@ class Judge:
     def _capture(self, case: Case, verdict: Verdict) -> None:
         row, word = case.row, case.word
         if row is None:
-            if word is not None and word.exists and not _is_taken_by_us(case):
+            if case.is_kept:
+                verdict.explained = KEPT
+            elif word is not None and word.exists and not _is_taken_by_us(case):
                 verdict.findings.append(Finding(CAPTURE, EXTRA))
             return
         if isinstance(row.values, Refusal):
@@ -156,6 +162,8 @@ class Judge:
     def _delivery(self, case: Case, parked: Collection[int], verdict: Verdict) -> None:
         entitled = self._entitled(case)
         row = case.row
+        if row is None and verdict.explained == KEPT:
+            return  # that it is missing there is decided
         if entitled is None:
             if row is not None and self._is_extra(case):
                 verdict.findings.append(Finding(DELIVERY, EXTRA))

@@ -17,6 +17,7 @@ from lienthong.authority import RECORD, Authority, Said
 from lienthong.capture import state
 from lienthong.entitled import Golden, read_golden
 from lienthong.errors import TransientError
+from lienthong.keys import root_of
 from lienthong.load import Loader
 from lienthong.reconcile.compare import Comparison, Difference, Scope
 from lienthong.reconcile.fence import Fence
@@ -29,6 +30,11 @@ RE_READ, FOLD, RE_SEND, WITHDRAW, PERSON = "re-read", "fold again", "re-send", "
 ACTS = (RE_READ, FOLD, RE_SEND, WITHDRAW)
 ROUNDS = 3  # a row that was read again may then have to be sent back
 NUMBER_SECONDS = 30.0
+
+_FORGOTTEN = """
+SELECT c.system, c.entity, c.local_key FROM hub.contribution c JOIN hub.capture_state s USING (system)
+WHERE c.system = ANY(%s) AND c.local_key = ANY(%s) AND c.op = 's' AND c.epoch < s.epoch
+"""  # what a restored source does not hold any more is deleted by a person's decision only
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,18 @@ class Planner:
         with transaction(connection) as cursor:
             found = read_golden(cursor, records)
             sent = set(rows(cursor, "SELECT system, record FROM hub.entitled WHERE record = ANY(%s)", [records]))
-        return [self._one(d, found.get(d.record or 0), is_sent=(d.system, d.record) in sent) for d in differences]
+            forgotten = set(rows(cursor, _FORGOTTEN, [list({d.system for d in differences}), [d.key for d in differences if d.key is not None]]))
+        return [
+            self._one(
+                d, found.get(d.record or 0), is_sent=(d.system, d.record) in sent, is_forgotten=(d.system, d.entity, d.key) in forgotten
+            )
+            for d in differences
+        ]  # fmt: skip
 
-    def _one(self, difference: Difference, record: Golden | None, *, is_sent: bool) -> Action:
+    def _one(self, difference: Difference, record: Golden | None, *, is_sent: bool, is_forgotten: bool) -> Action:
         act = RE_SEND
         if difference.hop == CAPTURE:
-            act = RE_READ
+            act = PERSON if is_forgotten and difference.kind == EXTRA else RE_READ
         elif difference.hop == MERGE:
             act = FOLD
         elif difference.kind == EXTRA:
@@ -188,4 +200,5 @@ class Rereader(Loader):
 
 def _root(settings: Settings, system: str, entity: str, key: str) -> str:
     """The key of the row to read: elements of a JSON document are read with their root."""
-    return key if settings.profile_of(system).entities[entity].each is None else key.rpartition("|")[0]
+    mapping = settings.profile_of(system).entities[entity]
+    return key if mapping.each is None else root_of(key, len(mapping.key))

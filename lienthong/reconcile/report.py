@@ -59,7 +59,8 @@ def as_document(found: Found) -> dict[str, Any]:
         "compared": [
             {
                 "system": c.system, "entity": c.entity, "rows": c.rows, "read": c.read, "seconds": round(c.seconds, 3), "unsettled": c.unsettled,
-                "waiting": dict(c.explained), "entitled": c.entitled.hex() if c.entitled else None, "held": c.held.hex() if c.held else None,
+                "waiting": dict(c.explained), "kept": c.kept,
+                "entitled": c.entitled.hex() if c.entitled else None, "held": c.held.hex() if c.held else None,
             }
             for c in found.compared
         ],

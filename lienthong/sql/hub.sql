@@ -118,6 +118,7 @@ CREATE TABLE IF NOT EXISTS hub.load_chunk (
   system text, entity text, number int, low text[], high text[], rows bigint NOT NULL DEFAULT 0, done_at timestamptz,
   PRIMARY KEY (system, entity, number)
 );
+ALTER TABLE hub.load_chunk ADD COLUMN IF NOT EXISTS epoch bigint NOT NULL DEFAULT 0; -- of the load that planned it: no other one owes it anything
 
 -- The last status step seen per dossier, for systems whose steps are made from row images.
 CREATE TABLE IF NOT EXISTS hub.step (

@@ -17,3 +17,6 @@ CREATE TABLE IF NOT EXISTS hub.parked_at_target (
   system text, reason text, records bigint NOT NULL, oldest timestamptz NOT NULL, told_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (system, reason)
 );
+
+-- What a person decided to keep of what a restored source has forgotten.
+CREATE INDEX IF NOT EXISTS parked_kept ON hub.parked (system, entity, local_key) WHERE state = 'kept';

@@ -29,6 +29,9 @@ LABELS: dict[str, tuple[str, ...]] = {
     "lienthong_parked_oldest_age_seconds": ("system", "kind"),
     "lienthong_replayed_records_total": ("system", "outcome"),
     "lienthong_probe_age_seconds": ("system", "leg"),
+    "lienthong_delivery_messages": ("system", "state"),
+    "lienthong_delivery_oldest_pending_age_seconds": ("system",),
+    "lienthong_delivery_dossiers_in_part": ("system",),
 }
 MEANINGS = {
     "lienthong_build_info": "The version of the service, as a label.",
@@ -41,6 +44,9 @@ MEANINGS = {
     "lienthong_parked_oldest_age_seconds": "For how long the oldest of them has waited.",
     "lienthong_replayed_records_total": "Replays of parked records, by how they ended.",
     "lienthong_probe_age_seconds": "How long ago the newest probe that has arrived was sent; it grows too when nobody sends any.",
+    "lienthong_delivery_messages": "Messages to the national portal by state; confirmed ones since the beginning.",
+    "lienthong_delivery_oldest_pending_age_seconds": "For how long the oldest message has waited that is neither confirmed nor refused.",
+    "lienthong_delivery_dossiers_in_part": "Dossiers that the portal has, and of which it refused something.",
 }
 
 
@@ -83,6 +89,15 @@ class HubCollector(Collector):
         yield replayed
         ages = [([p["system"], p["leg"]], p["age_seconds"]) for p in status.probes(self.settings) if p["age_seconds"] is not None]
         yield _gauge("lienthong_probe_age_seconds", ages)
+        yield from self._of_delivery()
+
+    def _of_delivery(self) -> Iterator[Metric]:
+        found = status.delivery(self.settings)
+        if found is not None:
+            system = found["system"]
+            yield _gauge("lienthong_delivery_messages", [([system, state], count) for state, count in found["states"].items()])
+            yield _gauge("lienthong_delivery_oldest_pending_age_seconds", [([system], found["oldest_pending_seconds"])])
+            yield _gauge("lienthong_delivery_dossiers_in_part", [([system], found["dossiers_in_part"])])
 
 
 def _gauge(name: str, values: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:

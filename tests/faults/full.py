@@ -11,14 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lienthong.embedded.kafka import KafkaBroker
-from lienthong.embedded.postgres import _servant
+from lienthong.embedded.postgres import PostgresCluster, _servant
+from lienthong.embedded.process import run as run_program
+from lienthong.errors import LienThongError
 from tests.faults.data import submit
 from tests.faults.refusals import parked_at
 from tests.faults.stack import FaultCity
 from tests.faults.suite import Run, Skipped, fault
 from tests.faults.topics import line_state
 
-TABLES_MB, LOG_MB = 24, 96
+TABLES_MB, LOG_MB, LOG_SPARE_MB = 24, 96, 48
 MOVE = "ALTER TABLE {} SET TABLESPACE {}"
 CONFIRMED = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'lienthong_portal'"
 
@@ -51,12 +53,17 @@ def filled(place: Path) -> Iterator[None]:
         filler.unlink()
 
 
-@fault(12, "target's disk full", clean_seconds=120.0)
+@fault(12, "target's disk full: its tables', then its log's", clean_seconds=120.0)
 def target_disk_full(city: FaultCity, run: Run) -> None:
-    """Both dossier tables of the wards' server stand on a disk that is full: our rows, and the desks' own, are refused."""
+    """First rows are refused, ours and the desks' own; then the server itself cannot write its log and ends."""
+    _tables_full(city, run)
+    _log_full(city, run)
+
+
+def _tables_full(city: FaultCity, run: Run) -> None:
     with small_disk(city.folder / "small", TABLES_MB) as place:
         (place / "tables").mkdir()
-        shutil.chown(place / "tables", user=_servant())
+        shutil.chown(place / "tables", user=_servant() or os.geteuid())
         city.stack.postgres["ward"].execute(f"CREATE TABLESPACE small LOCATION '{place / 'tables'}'")
         try:
             for name in ("ward_a", "ward_b"):
@@ -73,6 +80,48 @@ def target_disk_full(city: FaultCity, run: Run) -> None:
             for name in ("ward_a", "ward_b"):
                 city.sql(name, MOVE.format("ho_so", "pg_default"))
             city.stack.postgres["ward"].execute("DROP TABLESPACE small")
+
+
+def _log_full(city: FaultCity, run: Run) -> None:
+    server, before = city.stack.postgres["ward"], parked_at(city, "ward_a")
+    log = server._data.resolve() / "pg_wal"
+    size = sum(file.stat().st_size for file in log.glob("**/*") if file.is_file())
+    with small_disk(city.folder / "wal", size // 2**20 + LOG_SPARE_MB) as place:
+        try:
+            _log_to(server, log, place / "pg_wal")
+            with run.injection(), filled(place):
+                submit_many(city)
+                city.expect(lambda: not _writes_log(server), "a server that cannot write its log must end", 60)
+                city.expect(lambda: line_state(city, "ward-a", "apply")[0] == "retrying", "the line must wait and try again", 45)
+                time.sleep(4)
+                run.check(line_state(city, "portal", "apply")[0] == "running", "other targets must go on")
+        finally:
+            _log_back(server, log, place / "pg_wal")
+    run.check(parked_at(city, "ward_a") == before, "healthy records may not be parked")
+
+
+def _writes_log(server: PostgresCluster) -> bool:
+    """Whether the server still runs after one more segment of its log."""
+    with suppress(LienThongError):
+        server.execute("SELECT pg_logical_emit_message(true, 'fault', repeat('x', 100000)), pg_switch_wal()")
+    return server.is_running
+
+
+def _log_to(server: PostgresCluster, log: Path, place: Path) -> None:
+    """The server's log of changes goes to another disk; its folder is a link from then on."""
+    server.stop()
+    run_program(["cp", "-a", str(log), str(place)])
+    shutil.rmtree(log)
+    log.symlink_to(place)
+    server.start()
+
+
+def _log_back(server: PostgresCluster, log: Path, place: Path) -> None:
+    server.stop()
+    if log.is_symlink():
+        log.unlink()
+        run_program(["cp", "-a", str(place), str(log)])
+    server.start()
 
 
 def submit_many(city: FaultCity) -> None:

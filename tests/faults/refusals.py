@@ -79,7 +79,7 @@ def mass_refusal(city: FaultCity, run: Run) -> None:
             city.sql("ward_a", "ALTER TABLE ho_so DROP CONSTRAINT strict")
         city.expect(lambda: line_state(city, "ward-a", "apply")[0] == "running", "with the rule gone it goes on by itself", 60)
         if parked_at(city, "ward_a") > before:
-            done = city.cli("parked", "replay", "--system", "ward-a", "--kind", "apply", "--budget", "500", seconds=180)
+            done = city.cli("parked", "replay", "--system", "ward-a", "--reason", "refused_by_target", "--budget", "500", seconds=180)
             run.check(done.returncode == 0, f"parked replay: {(done.stdout + done.stderr)[-300:]}")
 
 

@@ -163,17 +163,20 @@ class FaultCity(City):
         return found
 
     # ------------------------------------------------------------ judgement
-    def clean(self, seconds: float = CLEAN_SECONDS) -> tuple[Verdict, float]:
-        """Wait until the oracle finds nothing wrong, and still nothing a moment later; the last verdict, and how long it took."""
+    def clean(self, seconds: float = CLEAN_SECONDS, parked: int | None = None) -> tuple[Verdict, float]:
+        """Wait until the oracle finds nothing wrong, and still nothing a moment later; the last verdict, and how long it took.
+
+        With `parked`, wait also until so many new records are parked: some leave by themselves when what they waited for has come.
+        """
         begun = time.monotonic()
         while True:
             self.watch()
             verdict = self.oracle.judge()
             took = time.monotonic() - begun
-            if verdict.right:
+            if verdict.right and parked in (None, verdict.parked.total()):
                 time.sleep(SETTLE_SECONDS)
                 again = self.oracle.judge()
-                if again.right:
+                if again.right and parked in (None, again.parked.total()):
                     return again, took
             if took > seconds:
                 return verdict, took

@@ -153,7 +153,7 @@ def _under_load(city: FaultCity, one: Fault, run: Run) -> None:
             next(later)
         ended = time.monotonic()
         time.sleep(AFTER_SECONDS if one.rate else 0)
-    verdict, _ = city.clean(one.clean_seconds)
+    verdict, _ = city.clean(one.clean_seconds, run.parked_expected)
     row.recovered_seconds = round(time.monotonic() - ended, 1)
     row.at_risk = city.oracle.at_risk()
     if inspect.isgenerator(later) and verdict.right:

@@ -10,7 +10,7 @@ from tests.guards.trial import Edit, Mutation
 RULES = (
     "version guard", "offset compare-and-set", "sorted batch", "kept deletes", "snapshot difference", "visibility check of a reading",
     "lock before fold", "sorted identifier claims", "chunk version of a load", "echo by base", "overwritten witness",
-    "acknowledge before feedback", "entitled", "one reader for each source", "only what others own is written",
+    "acknowledge before feedback", "entitled", "one reader for each source", "only what others own is written", "hold behind what is refused",
 )  # fmt: skip
 
 MERGE = "tests/integration/merge/test_merge.py::"
@@ -18,9 +18,12 @@ ORDER = "tests/integration/merge/test_order_of_locks.py::"
 MEANWHILE = "tests/integration/merge/test_meanwhile.py::"
 STEPS = "tests/integration/merge/test_steps.py::"
 WORDS = "tests/integration/merge/test_words.py::"
-APPLY = "tests/integration/test_apply.py::"
-CAPTURE = "tests/integration/test_capture.py::"
+APPLY = "tests/integration/apply/test_apply.py::"
+LOADS = "tests/integration/capture/test_loads.py::"
+READERS = "tests/integration/capture/test_readers_and_crashes.py::"
+VISIBLE = "tests/integration/capture/test_steps_and_visibility.py::"
 ROUTE = "tests/integration/test_route.py::"
+HOLD = "tests/integration/test_parked_hold.py::"
 TWO_WAY = "tests/integration/test_two_way.py::"
 
 _NEWER_ITEMS = Edit(
@@ -157,7 +160,7 @@ READINGS = (
                 "  AND xid >= pg_snapshot_xmax(%(old)s::pg_snapshot)\n",
             ),
         ),
-        (f"{CAPTURE}test_a_transaction_that_commits_late_is_not_lost[outbox]",),
+        (f"{VISIBLE}test_a_transaction_that_commits_late_is_not_lost[outbox]",),
     ),
     Mutation(
         "snapshot difference", "the hub's change list loses only what was taken from it", "S3, B2",
@@ -173,14 +176,14 @@ READINGS = (
     Mutation(
         "visibility check of a reading", "the log", "B1",
         (Edit("lienthong/capture/wal.py", "while self._waiting and seen.sees(self._waiting[0].xids):", "while self._waiting:"),),
-        (f"{CAPTURE}test_a_commit_between_log_and_visibility_is_waited_for[wal]",),
+        (f"{VISIBLE}test_a_commit_between_log_and_visibility_is_waited_for[wal]",),
     ),
     Mutation(
         "chunk version of a load", "the last finished reading, not the last drawn", "R1",
         (Edit("lienthong/load.py", "return stored.finished, stored.epoch", "return stored.drawn, stored.epoch"),),
         (
-            f"{CAPTURE}test_a_chunk_that_comes_late_does_not_undo_a_change[wal]",
-            f"{CAPTURE}test_a_chunk_that_comes_late_does_not_undo_a_change[outbox]",
+            f"{LOADS}test_a_chunk_that_comes_late_does_not_undo_a_change[wal]",
+            f"{LOADS}test_a_chunk_that_comes_late_does_not_undo_a_change[outbox]",
         ),
     ),
     Mutation(
@@ -194,7 +197,7 @@ READINGS = (
                 '            cursor.execute("SELECT 1")\n            version, epoch = self._finished()\n',
             ),
         ),
-        (f"{CAPTURE}test_the_number_of_a_chunk_is_taken_before_its_look[outbox]",),
+        (f"{LOADS}test_the_number_of_a_chunk_is_taken_before_its_look[outbox]",),
     ),
 )  # fmt: skip
 
@@ -252,7 +255,7 @@ WITNESS = (
     ),
     Mutation(
         "overwritten witness", "a delete by the owner", "B5",
-        (Edit("lienthong/apply/target.py", "if had is not None and had.base is not None and had.base != now:", "if False:"),),
+        (Edit("lienthong/apply/target.py", "if had is None or had.base != now:", "if False:"),),
         (f"{APPLY}test_the_owners_delete_takes_an_edited_row_too_and_keeps_what_stood_there",),
     ),
 )  # fmt: skip
@@ -267,7 +270,7 @@ ACKNOWLEDGED = (
                 "        self._confirm(batch.position)\n        self.publish(output)\n",
             ),
         ),
-        (f"{CAPTURE}test_what_the_broker_did_not_acknowledge_is_read_again[wal]",),
+        (f"{READERS}test_what_the_broker_did_not_acknowledge_is_read_again[wal]",),
     ),
     Mutation(
         "acknowledge before feedback", "the outbox", "B11",
@@ -278,14 +281,14 @@ ACKNOWLEDGED = (
                 "        self._position = position\n        self.done(number, position, notified.at)\n        self.publish(output)\n",
             ),
         ),
-        (f"{CAPTURE}test_what_the_broker_did_not_acknowledge_is_read_again[outbox]",),
+        (f"{READERS}test_what_the_broker_did_not_acknowledge_is_read_again[outbox]",),
     ),
     Mutation(
         "acknowledge before feedback", "both: the wait for the broker", "B11",
         (Edit("lienthong/capture/line.py", "        output.close()\n        self.producer.flush()\n", "        output.close()\n"),),
         (
-            f"{CAPTURE}test_what_the_broker_did_not_acknowledge_is_read_again[wal]",
-            f"{CAPTURE}test_what_the_broker_did_not_acknowledge_is_read_again[outbox]",
+            f"{READERS}test_what_the_broker_did_not_acknowledge_is_read_again[wal]",
+            f"{READERS}test_what_the_broker_did_not_acknowledge_is_read_again[outbox]",
         ),
     ),
     Mutation(
@@ -298,7 +301,7 @@ ACKNOWLEDGED = (
                 "        for partition, frame in output.close():\n            self.producer.send(frames.TOPIC, frame, partition=partition)\n",
             ),
         ),
-        (f"{CAPTURE}test_a_chunk_that_the_broker_did_not_acknowledge_is_loaded_again[outbox]",),
+        (f"{LOADS}test_a_chunk_that_the_broker_did_not_acknowledge_is_loaded_again[outbox]",),
     ),
     Mutation(
         "acknowledge before feedback", "the router", "B8, B11",
@@ -351,7 +354,15 @@ OWNERS = (
     Mutation(
         "one reader for each source", "the lease", "B2",
         (Edit("lienthong/capture/state.py", "(lease_owner = %s OR lease_until < clock_timestamp())", "(lease_owner = %s OR true)"),),
-        (f"{CAPTURE}test_a_second_reader_is_fenced_and_takes_over_when_the_first_is_gone[outbox]",),
+        (f"{READERS}test_a_second_reader_is_fenced_and_takes_over_when_the_first_is_gone[outbox]",),
+    ),
+    Mutation(
+        "one reader for each source", "a reader of an earlier epoch", "R4",
+        (Edit("lienthong/capture/state.py", "lease_owner = %s AND epoch = %s", "lease_owner = %s AND %s > 0"),),
+        (
+            f"{READERS}test_a_reader_of_an_earlier_epoch_is_fenced_and_begins_anew_in_the_new_one[wal]",
+            f"{READERS}test_a_reader_of_an_earlier_epoch_is_fenced_and_begins_anew_in_the_new_one[outbox]",
+        ),
     ),
     Mutation(
         "only what others own is written", "columns of an update", "B5",
@@ -368,4 +379,18 @@ OWNERS = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*VERSIONS, *OFFSETS, *BATCHES, *DELETES, *READINGS, *LOCKS, *ECHOES, *WITNESS, *ACKNOWLEDGED, *ENTITLED, *OWNERS)
+HOLDS = (
+    Mutation(
+        "hold behind what is refused", "at the hub", "parking",
+        (
+            Edit(
+                "lienthong/parked_hold.py",
+                "(free if before is None or entry.version <= before else batch.held).append(entry)",
+                "free.append(entry)",
+            ),
+        ),
+        (f"{HOLD}test_later_states_wait_behind_the_refused_one_and_follow_when_it_is_settled",),
+    ),
+)  # fmt: skip
+
+MUTATIONS = (*VERSIONS, *OFFSETS, *BATCHES, *DELETES, *READINGS, *LOCKS, *ECHOES, *WITNESS, *ACKNOWLEDGED, *ENTITLED, *OWNERS, *HOLDS)

@@ -11,9 +11,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import PolicyViolationError
 
 from lienthong import frames
 from lienthong.apply import reload
@@ -43,26 +40,6 @@ def away(there: Lines) -> Iterator[None]:
         yield
     finally:
         server.start()
-
-
-def deleted(admin: KafkaAdminClient, topic: str, partitions: int) -> bool:
-    try:
-        admin.delete_records({TopicPartition(topic, p): -1 for p in range(partitions)})
-    except PolicyViolationError:  # the broker hears of the new policy a moment later
-        return False
-    return True
-
-
-def delete_before(there: Lines, topic: str, partitions: int = 1) -> None:
-    """What retention does in the end: everything that is in the topic now goes."""
-    assert there.city.stack.kafka is not None
-    admin = KafkaAdminClient(bootstrap_servers=there.city.stack.kafka.bootstrap)
-    policy = "compact" if topic.startswith("lienthong.out.") else "delete"
-    for wanted in ("delete", policy):  # a compacted topic must be told first that it may
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": wanted})])
-        if wanted == "delete":
-            wait(lambda: deleted(admin, topic, partitions), 30)
-    admin.close()
 
 
 def offline_edit(there: Lines, *statements: str) -> None:
@@ -110,7 +87,7 @@ def test_when_its_topic_has_moved_on_it_is_told_again_before_it_may_speak(there:
         there.city.sql("portal", f"DELETE FROM ho_so WHERE ma = '{codes[4]}'")
         gone = there.submit()
         there.wait_same("portal", "ward_near")
-        delete_before(there, topic_of("ward-far"))
+        there.delete_before(topic_of("ward-far"))
         late = there.submit()  # stands in the topic after what is gone
         there.city.until("ward_near", f"SELECT count(*) FROM ho_so WHERE ma = '{late}'", 1)
     held(there)
@@ -146,7 +123,7 @@ def test_capture_asks_for_its_place_by_itself_before_it_sends(there: Lines) -> N
     there.city.until("hub", f"SELECT count(*) FROM hub.record WHERE body ->> 'national_code' = '{portal}'", 1)
     there.city.until("hub", "SELECT count(*) FROM hub.changed", 0)
     there.stop("capture")
-    delete_before(there, topic_of("ward-far"))
+    there.delete_before(topic_of("ward-far"))
     second = there.submit(at="ward_far")
     there.start("capture")
     there.wait_line("ward-far", "capture", "stopped", "lienthong resend ward-far")
@@ -202,7 +179,7 @@ def test_a_merge_whose_topic_has_moved_on_stops_and_one_command_cures_it(there: 
     there.city.sql("ward_far", f"UPDATE ho_so SET tt = 'xong' WHERE ma = '{code}'")
     lost = there.submit(at="ward_far")
     time.sleep(3)  # captured, that is: in the topic
-    delete_before(there, frames.TOPIC, partitions=4)
+    there.delete_before(frames.TOPIC, partitions=4)
     there.submit(at="ward_near")
     there.start("merge")
     assert there.roles["merge"].wait(60) == 1

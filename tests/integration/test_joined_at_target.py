@@ -50,7 +50,7 @@ def test_children_move_to_the_row_that_stays_and_the_other_leaves(ward: Ward) ->
     assert [row["ma_qg"] for row in ward.dossiers()] == ["N1"]
     assert under(ward) == ([("N1", "LP1")], [("N1", "P")])
     assert ward.parked() == []
-    assert ward.applied() == [(7, 2, "applied", True), (9, 2, "withdrawn", False)]
+    assert ward.applied() == [(7, 2, "applied", True), (9, 2, "withdrawn", True)]
 
 
 def test_the_row_that_goes_waits_for_children_that_come_in_later_batches(ward: Ward) -> None:
@@ -62,7 +62,7 @@ def test_the_row_that_goes_waits_for_children_that_come_in_later_batches(ward: W
     assert [row["ma_qg"] for row in ward.dossiers()] == ["N1"]
     ward.apply(merged(7, 9, 2))
     assert ward.parked() == []
-    assert ward.applied() == [(7, 1, "applied", True), (9, 2, "withdrawn", False)]
+    assert ward.applied() == [(7, 1, "applied", True), (9, 2, "withdrawn", True)]
 
 
 def test_a_child_that_is_withdrawn_is_waited_for_no_more(ward: Ward) -> None:
@@ -81,6 +81,48 @@ def test_a_child_of_a_dossier_that_went_away_waits_for_its_return(ward: Ward) ->
     ward.apply(state(7, 4))
     assert ward.sql("""SELECT h.ma_qg, p.ma FROM giay_to p JOIN "Hồ sơ" h ON h.id = p.ho_so_id WHERE p.ma = 'Q'""") == [("N1", "Q")]
     assert ward.parked() == []
+
+
+def test_a_row_that_has_become_the_one_that_stays_is_not_taken_with_the_one_that_goes(make: Callable[..., Ward]) -> None:
+    """A dossier that was deleted and filed again is another record until its code is free; then both are one, and the hub knows the row."""
+    ward = make()
+    ward.apply(state(7, 1))
+    ward.apply(removed(7, 2, "delete"))
+    ward.apply(state(9, 3), fee(10, 3, 9))
+    ((row,),) = ward.sql("""SELECT id::text FROM "Hồ sơ" """)
+    ward.apply(merged(7, 9, 4), state(7, 4, local_key=row))
+    ward.apply(fee(10, 4, 7))
+    assert under(ward)[0] == [("N1", "LP1")]
+    assert [(record, key, how) for record, key, how in ward.rows_of("dossier") if how == "applied"] == [(7, row, "applied")]
+    ward.apply(state(7, 3))  # older than what the record heard last
+    ward.apply(removed(7, 5, "delete"), removed(10, 5, "delete", entity="fee"))
+    assert (ward.dossiers(), ward.parked()) == ([], [])
+
+
+def test_the_targets_own_row_that_is_the_record_that_stays_asks_nobody(make: Callable[..., Ward]) -> None:
+    ward = make()
+    ward.sql("""WITH who AS (INSERT INTO nguoi (ho_ten) VALUES ('An') RETURNING id)
+                INSERT INTO "Hồ sơ" (ma_qg, nguoi_id, nguon) SELECT 'N1', id, 'ward' FROM who""")
+    ((row,),) = ward.sql("""SELECT id::text FROM "Hồ sơ" """)
+    ward.apply(state(7, 1, DOSSIER | {"national_code": "N0"}))
+    ward.apply(state(9, 2, local_key=row))
+    ward.apply(removed(7, 3, "delete"))
+    ward.apply(state(7, 4, local_key=row), merged(7, 9, 4))
+    assert (len(ward.dossiers()), ward.parked()) == (1, [])
+
+
+def test_a_row_filed_anew_at_the_target_is_not_asked_about_when_its_record_joins_the_one_before(make: Callable[..., Ward]) -> None:
+    ward = make()
+    ward.apply(state(7, 1))
+    ward.sql("""DELETE FROM dia_chi""")
+    ward.sql("""DELETE FROM "Hồ sơ" """)
+    ward.sql("""WITH who AS (INSERT INTO nguoi (ho_ten) VALUES ('An') RETURNING id)
+                INSERT INTO "Hồ sơ" (ma_qg, nguoi_id, nguon) SELECT 'N1', id, 'ward' FROM who""")
+    ((row,),) = ward.sql("""SELECT id::text FROM "Hồ sơ" """)
+    ward.apply(state(9, 2, local_key=row))
+    ward.apply(merged(7, 9, 3), state(7, 3, local_key=row))
+    assert (len(ward.dossiers()), ward.parked()) == (1, [])
+    assert ward.rows_of("dossier") == [(7, row, "applied"), (9, None, "withdrawn")]
 
 
 def test_an_edited_row_that_goes_is_kept_and_shown(ward: Ward) -> None:

@@ -325,6 +325,10 @@ def test_a_ghost_is_deleted_or_kept_as_a_person_decides(service: City) -> None:
     service.cli("load", "ward", "--new-epoch")  # says itself that records are missing
     wait(lambda: {p["local_key"] for p in parked(service, "--kind", "ghost")} >= {gone, stays}, story=lambda: str(parked(service)))
     refs = {p["local_key"]: p["ref"] for p in parked(service, "--kind", "ghost")}
+    service.cli("reconcile", "--system", "ward", "--entity", "dossier")
+    left = {a["key"]: a["repair"] for a in service.json("repair", "--system", "ward", "--entity", "dossier")["actions"]}
+    assert (left[gone], left[stays]) == ("a person decides", "a person decides")
+    assert service.sql("portal", f"SELECT count(*) FROM ho_so WHERE ma IN ('{gone}', '{stays}')") == [(2,)]
     undecided = service.cli("parked", "replay", refs[gone])
     assert (undecided.returncode, "needs a decision" in undecided.stderr) == (2, True)
     done = service.cli("parked", "replay", refs[gone], "--decide", "accept", "--why", "the ward says it was deleted")
@@ -334,6 +338,9 @@ def test_a_ghost_is_deleted_or_kept_as_a_person_decides(service: City) -> None:
     assert service.sql("portal", f"SELECT count(*) FROM ho_so WHERE ma = '{stays}'") == [(1,)]
     assert actions(service, refs[gone])[0][1:] == ("accept", "the ward says it was deleted", "deleted")
     assert parked(service) == []
+    compared = service.json("reconcile", "--system", "ward", "--entity", "dossier")
+    assert [d for d in compared["differences"] if d["key"] == stays] == []
+    assert [c["kept"] for c in compared["compared"]] == [1]
 
 
 # ------------------------------------------------------------------ metrics

@@ -114,7 +114,7 @@ def test_a_delete_behind_a_parked_state_comes_after_it(ward: Ward) -> None:
     told(ward)
     ward.target.release()
     assert ward.dossiers() == []
-    assert ward.applied() == [(7, 2, "deleted", False)]
+    assert ward.applied() == [(7, 2, "deleted", True)]
 
 
 def test_children_that_waited_for_a_parked_dossier_follow_it_and_are_parked_by_themselves(ward: Ward) -> None:

@@ -190,7 +190,7 @@ def ages(port: int) -> dict[tuple[str, str], float]:
 
 def test_the_number_of_probes_is_bounded() -> None:
     assert probe.interval_seconds(6) == 5
-    assert all(systems / probe.interval_seconds(systems) <= 10 for systems in (1, 6, 50, 168, 1000))
+    assert all(systems / probe.interval_seconds(systems) <= 4 for systems in (1, 6, 50, 168, 1000))
 
 
 def test_a_resume_point_trusts_no_number_above_what_was_read() -> None:

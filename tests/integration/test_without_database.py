@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from confluent_kafka import DeserializingConsumer
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 
+from connectors.postgres import connect
+from lienthong.certificates import chain
+from lienthong.certificates.form import Counts, Reason, Statement
+from lienthong.certificates.keys import KEY_NAME, Signer
 from lienthong.embedded.ports import free_port
 from tests.city import AUTHORITY, PROFILE, TABLE, City, city, wait
 
@@ -206,12 +211,31 @@ def test_documents_name_the_systems_without_a_database(town: City) -> None:
     assert {stage for system, stage in lines if system == "tax"} == {"merge", "route"}
 
 
-def test_the_probe_of_a_database_that_it_had_before_is_of_the_past(town: City) -> None:
-    town.sql("hub", "INSERT INTO hub.probe (system, leg, at) VALUES ('tax', 'out', now() - INTERVAL '1 day') ON CONFLICT DO NOTHING")
+def test_probes_of_legs_that_are_there_no_more_are_of_the_past(town: City) -> None:
+    """The database that `tax` had before, and what the portal was sent while it had a contract."""
+    town.sql("hub", "INSERT INTO hub.probe (system, leg, at) SELECT s, 'out', now() - INTERVAL '1 day' FROM unnest('{tax,portal}'::text[]) s")
     try:
-        assert {probe["system"] for probe in town.json("status")["probes"]} == {"portal"}
+        for command in ("status", "lag"):
+            assert {(probe["system"], probe["leg"]) for probe in town.json(command)["probes"]} == {("portal", "in")}
     finally:
-        town.sql("hub", "DELETE FROM hub.probe WHERE system = 'tax'")
+        town.sql("hub", "DELETE FROM hub.probe WHERE leg = 'out'")
+
+
+def test_an_open_day_of_the_database_that_it_had_before_says_that_it_stays_open(town: City) -> None:
+    connection = connect(town.environment["HUB_DSN"], application_name="test")
+    days = [
+        Statement(system=system, entity="dossier", day=date(2026, 1, 2), reading=1, counts=Counts(), target=None, reasons=(Reason("not_compared"),))
+        for system in ("portal", "tax")
+    ]
+    chain.add(connection, Signer(town.environment[KEY_NAME]), days, datetime(2026, 1, 3, tzinfo=UTC))
+    connection.close()
+    alone = town.cli("certificate", "list", "--open", "--system", "tax")
+    assert (alone.returncode, "open, no database" in alone.stdout) == (0, True), alone.stdout
+    assert "1 certificates, 1 not closed, of which 1 cannot be: their systems have no database here any more" in alone.stdout
+    both = town.cli("certificate", "list", "--open")
+    assert both.returncode == 1, "the portal's can be closed"
+    found = town.json("certificate", "list", "--open")["certificates"]
+    assert {(d["system"], d["has_database"]) for d in found if d["day"] == "2026-01-02"} == {("portal", True), ("tax", False)}
 
 
 def test_a_trace_shows_what_it_was_sent(town: City, agency: Agency) -> None:

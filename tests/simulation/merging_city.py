@@ -25,8 +25,8 @@ from lienthong.errors import FencedError
 from lienthong.frames import DELETE, STATE, encode_body, mask_of, pack_entry
 from lienthong.merge import Merger
 from lienthong.merging import moves_of
+from lienthong.output import Output
 from lienthong.readers import to_micros
-from lienthong.reading import Output
 from lienthong.route import Router
 from lienthong.settings import Settings
 from tests.simulation.database import Fuse

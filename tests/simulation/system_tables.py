@@ -263,11 +263,12 @@ def _purge(_cursor: MemoryCursor, _: Any) -> Answer:
     return 0
 
 
-@statement("SELECT local_key FROM lienthong.applied WHERE entity = %s AND local_key = ANY(%s) AND state IN ('withdrawn', 'deleted')")
+@statement("SELECT local_key, inserted FROM lienthong.applied WHERE entity = %s AND local_key = ANY(%s) AND state IN ('withdrawn', 'deleted')")
 def _taken_by_us(cursor: MemoryCursor, arguments: Any) -> Answer:
     entity, keys = arguments
     found = [(a["local_key"], a) for (e, _), a in cursor["applied"].items() if e == entity]
-    return [(key,) for key, a in found if key in keys and a["state"] in ("withdrawn", "deleted")]
+    taken = [(key, a) for key, a in found if key in keys and a["state"] in ("withdrawn", "deleted")]
+    return [(key, a["inserted"]) for key, a in sorted(taken, key=lambda one: (one[1]["epoch"], one[1]["version"]))]
 
 
 @statement("SELECT entity, record, local_key, version, field, was::text, base::text, written::text FROM lienthong.overwritten WHERE id = ANY(%s)")

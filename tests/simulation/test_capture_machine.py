@@ -26,7 +26,7 @@ from lienthong.errors import FencedError
 from lienthong.load import Loader
 from lienthong.merge import Merger
 from lienthong.merging import moves_of
-from lienthong.reading import Output
+from lienthong.output import Output
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 from tests.simulation import histories, system_tables

@@ -20,7 +20,10 @@ DOORS = {
     "fastavro": {"connectors/avro.py"},
     "avro": {"connectors/avro.py"},
     "psycopg2": {"connectors/postgres.py"},
-    "zeep": {"connectors/soap.py"},
+    "httpx": {"connectors/http.py"},
+    "zeep": {"connectors/soap.py", "connectors/soap_security.py"},
+    "lxml": {"connectors/soap.py", "connectors/soap_security.py", "lienthong/embedded/national"},
+    "xmlsec": {"connectors/soap_security.py", "lienthong/embedded/national"},
     "airflow": {"dags"},
 }
 """Library: the files or folders that may import it."""

@@ -28,6 +28,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(CONFIG, tmp_path / "config")
     for variable in ("HUB_DSN", *(party.variable for party in PARTIES.values())):
         monkeypatch.setenv(variable, "postgresql://lienthong@127.0.0.1:1/nobody")
+    for variable in ("POPULATION_URL", "NATIONAL_PORTAL_URL"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    for variable in ("POPULATION_SECRET", "NATIONAL_PORTAL_SECRET"):
+        monkeypatch.setenv(variable, "secret")
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:1")
     monkeypatch.setenv("LIENTHONG_CONFIG", str(tmp_path / "config"))
     return tmp_path / "config"
@@ -111,9 +115,13 @@ def test_a_right_configuration_is_checked_without_a_network(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "check", "--offline") == Exit.FINE
-    assert capsys.readouterr().out == "6 systems, files only: 0 errors, 0 warnings\n"
+    assert capsys.readouterr().out == "8 systems, files only: 0 errors, 0 warnings\n"
     assert call(monkeypatch, "check", "--offline", "--json") == Exit.FINE
-    assert json.loads(capsys.readouterr().out) == {"schema": "lienthong/check/1", "problems": [], "without_database": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": "lienthong/check/1",
+        "problems": [],
+        "without_database": ["population", "national-portal"],
+    }
 
 
 def test_all_problems_come_at_once_with_file_line_and_column(

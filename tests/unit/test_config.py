@@ -15,6 +15,7 @@ from lienthong.config import KINDS, ConfigProblems, json_schema, load_settings
 from lienthong.config_files import read_document
 from lienthong.errors import ConfigError
 from lienthong.readers import READERS
+from lienthong.run import processes_of
 from lienthong.settings import EntityMap, FieldMap, Part, Profile, Settings
 
 ENV = {"HUB": "dbname=hub", "WARD": "postgresql://ward:s3cret@db/ward"}
@@ -86,6 +87,16 @@ contracts:
       fee: {fields: all}
 """
 
+NATIONAL = """\
+version: 1
+portal:
+  system: national-portal
+  endpoint: ${PORTAL}
+  user: city
+  secret: ${PORTAL_SECRET}
+  unit: "000.00.00.H29"
+"""
+
 FILES = {"systems": SYSTEMS, "profiles/ward-new": PROFILE, "authority": AUTHORITY, "contracts": CONTRACTS}
 
 
@@ -118,8 +129,10 @@ def test_a_correct_folder_becomes_settings(tmp_path: Path) -> None:
 
 def test_the_demo_folder_is_correct() -> None:
     folder = Path(__file__).parents[2] / "lienthong/demo/config"
-    names = [line.partition("${")[2].partition("}")[0] for line in (folder / "systems.yaml").read_text().split("\n")]
-    assert load(folder, {name: "dbname=x" for name in names}).systems
+    names = re.findall(r"\$\{(\w+)\}", (folder / "systems.yaml").read_text() + (folder / "national.yaml").read_text())
+    settings = load(folder, {name: "http://127.0.0.1:1" if name.endswith("_URL") else "dbname=x" for name in names})
+    assert settings.systems
+    assert settings.national is not None
 
 
 # One change to one file, and the first words of the one line that must be reported.
@@ -350,9 +363,61 @@ def test_json_schema_names_its_dialect_and_refuses_unknown_keys(kind: str) -> No
     schema = json_schema(kind)
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert schema["additionalProperties"] is False
-    examples = {"systems": SYSTEMS, "authority": AUTHORITY, "contracts": CONTRACTS, "profile": PROFILE}
+    examples = {"systems": SYSTEMS, "authority": AUTHORITY, "contracts": CONTRACTS, "profile": PROFILE, "national": NATIONAL}
     keys = set(YAML(typ="safe").load(examples[kind]))
     assert keys <= set(schema["properties"])
+
+
+# ------------------------------------------------------------------ national.yaml
+ITS_SYSTEM = "  national-portal: {kind: national-portal, capture: none, apply: false}\n"
+DELIVERED = """\
+  national:
+    system: national-portal
+    purpose: progress reaches the national portal
+    legal_ground: decree 118/2025
+    entities:
+      dossier: {fields: all}
+      dossier_event: {fields: all}
+"""
+WITH_NATIONAL = {**FILES, "systems": SYSTEMS + ITS_SYSTEM, "contracts": CONTRACTS + DELIVERED, "national": NATIONAL}
+NATIONAL_ENV = {**ENV, "PORTAL": "https://portal.example", "PORTAL_SECRET": "hush"}
+
+
+def test_national_services_are_optional_and_their_secrets_come_from_outside(tmp_path: Path) -> None:
+    assert load(write(tmp_path, FILES)).national is None
+    national = load(write(tmp_path, WITH_NATIONAL), NATIONAL_ENV).national
+    assert national is not None
+    assert national.portal is not None
+    assert (national.portal.endpoint, national.portal.secret, national.portal.variant) == ("https://portal.example", "hush", "lgsp")
+    assert national.population is None
+    assert "hush" not in repr(national)
+
+
+def test_the_role_that_delivers_runs_only_where_a_portal_is_configured(tmp_path: Path) -> None:
+    assert "deliver" not in processes_of(load(write(tmp_path, FILES)))
+    assert processes_of(load(write(tmp_path, WITH_NATIONAL), NATIONAL_ENV)).count("deliver") == 1
+
+
+NATIONAL_CASES = [
+    ("national", "user: city", "usr: city", "national.yaml:5:3: portal.usr: unknown key (did you mean user?)"),
+    ("national", "secret: ${PORTAL_SECRET}", "secret: hush", "national.yaml:6:3: portal.secret: a secret is written in the file (write ${NAME}"),
+    ("national", "${PORTAL}", "${PORTL}", "national.yaml:4:3: portal.endpoint: the variable PORTL is not set"),
+    ("national", "${PORTAL}", "https://u:p@host/x", "national.yaml:4:3: portal.endpoint: not the address of a service"),
+    ("national", "system: national-portal", "system: national-portl", "national.yaml:3:3: portal.system: there is no system national-portl in systems.yaml (did you mean national-portal?)"),
+    ("national", "system: national-portal", "system: ward-tan-dinh", "national.yaml:3:3: portal.system: ward-tan-dinh is no system of that sort in systems.yaml"),
+    ("national", "system: national-portal", "system: national-portal\n  variant: ministery", "national.yaml:4:3: portal.variant: must be 'lgsp' or 'ministry' (did you mean ministry?)"),
+    ("contracts", DELIVERED, "", "national.yaml:3:3: portal.system: national-portal has no contract in contracts.yaml"),
+    ("contracts", "dossier: {fields: all}", "dossier: {fields: all, mask: {applicant_phone: last4}}", "national.yaml:3:3: portal.system: the contract of national-portal masks dossier.applicant_phone"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "right", "wrong", "expected"), NATIONAL_CASES, ids=[f"{c[0]}:{c[2].strip()[:40]}" for c in NATIONAL_CASES])
+def test_a_mistake_about_national_services_is_reported_with_its_place(tmp_path: Path, file: str, right: str, wrong: str, expected: str) -> None:
+    assert right in WITH_NATIONAL[file]
+    write(tmp_path, {**WITH_NATIONAL, file: WITH_NATIONAL[file].replace(right, wrong, 1)})
+    found = problems(tmp_path, NATIONAL_ENV)
+    assert [line for line in found if line.startswith(expected)], found
+    assert "hush" not in "".join(found)
 
 
 PAGE = Path(__file__).parents[2] / "docs/onboarding.md"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,3 +152,19 @@ def test_a_row_of_a_record_that_is_gone_is_extra(gone: dict[str, Any]) -> None:
 def test_what_waits_for_somebody_is_explained() -> None:
     assert target(case(None), 7).explained == "parked at the target"
     assert target(case(None, applied=applied("waiting"))).explained == "waits for its parent"
+
+
+def test_what_a_person_decided_to_keep_is_no_difference_and_is_counted() -> None:
+    forgotten = case(None, word=word())
+    assert source(forgotten).findings == [Finding("capture", "extra")]
+    kept = case(None, word=word(), is_kept=True)
+    both = Judge("portal", AUTHORITY, True, (replace(TERMS, system="portal"),), frozenset({"note"})).judge(kept)
+    for verdict in (source(kept), both):
+        assert (verdict.findings, verdict.explained, verdict.due, verdict.held) == ([], "kept", None, None)
+    assert source(case(row(), word=word(), is_kept=True)).explained is None
+
+
+def test_a_word_of_an_earlier_life_is_judged_under_the_key_of_this_one() -> None:
+    past = replace(word(), is_past=True)
+    assert source(case(None, word=past)).is_equal
+    assert source(case(row({"note": "other"}), word=past)).findings != []

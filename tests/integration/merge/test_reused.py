@@ -144,3 +144,75 @@ def test_without_an_identifier_another_procedure_is_another_dossier(city: Hub) -
     city.merge(state("portal", "7", 2, DOSSIER | {"note": "the same"}, epoch=2))
     city.merge(state("portal", "7", 3, DOSSIER | {"procedure_code": "2.002"}, epoch=3))
     assert sorted(g["procedure_code"] for g in city.golden()) == ["1.001", "2.002"]
+
+
+# ------------------------------------------------------------------ what lives again under another key
+def given_back(city: Hub) -> int:
+    """The dossier that was forgotten, written again into the restored source, where it got the next number."""
+    record = codes(city)["FORGOTTEN"]
+    city.merge(state("portal", "9", 7, DOSSIER | {"national_code": "FORGOTTEN"}, record=record, delivered=True, edited=[], epoch=2))
+    return record
+
+
+def restored_source(city: Hub) -> None:
+    before(city)
+    city.merge(
+        state("portal", "6", 5, DOSSIER | {"national_code": "KEPT"}, epoch=2),
+        state("portal", "7", 5, DOSSIER | {"national_code": "AFTER"}, epoch=2),
+    )
+
+
+def dossiers_asked_about(city: Hub) -> list[str]:
+    return [p["local_key"] for p in city.parked("ghost") if p["entity"] == "dossier"]
+
+
+def test_what_lives_again_under_another_key_is_asked_about_no_more(city: Hub) -> None:
+    restored_source(city)
+    assert dossiers_asked_about(city) == ["7 (epoch 1)"]
+    given_back(city)
+    assert dossiers_asked_about(city) == []
+    city.merge(*loaded(2))
+    assert dossiers_asked_about(city) == []
+    assert ("dossier", "7 (epoch 1)") not in forgotten(city)
+
+
+def test_what_was_back_before_its_key_was_given_to_another_is_not_asked_about(city: Hub) -> None:
+    before(city)
+    given_back(city)
+    city.merge(state("portal", "7", 8, DOSSIER | {"national_code": "AFTER"}, epoch=2))
+    assert dossiers_asked_about(city) == []
+    assert codes(city).keys() == {"KEPT", "FORGOTTEN", "AFTER"}
+
+
+def test_its_owner_deletes_it_under_the_key_that_it_has_now(city: Hub) -> None:
+    restored_source(city)
+    given_back(city)
+    city.merge(gone("portal", "9", 8, epoch=2))
+    assert codes(city).keys() == {"KEPT", "AFTER"}
+    city.merge(*loaded(2))
+    assert dossiers_asked_about(city) == []
+
+
+def test_what_a_person_decided_to_keep_is_not_asked_about_by_the_next_restore(city: Hub) -> None:
+    restored_source(city)
+    city.sql("UPDATE hub.parked SET state = 'kept' WHERE kind = 'ghost' AND entity = 'dossier' RETURNING 1")
+    city.merge(*loaded(2))
+    assert dossiers_asked_about(city) == []
+    assert ("dossier", "7 (epoch 1)") not in forgotten(city)
+    assert "FORGOTTEN" in codes(city)
+
+
+def test_what_was_under_a_record_that_is_deleted_everywhere_is_asked_about_by_nobody(city: Hub) -> None:
+    """Its own desk deleted the dossier; a step made from a status, or a fee, is not told of one by one. The copies were taken away by us."""
+    city.merge(state("ward-a", "A", 1, DOSSIER | {"local_code": "L1"}), state("ward-a", "A|1", 1, FEE, entity="fee", parent="A"))
+    ((dossier,),) = city.sql("SELECT record FROM hub.record WHERE entity = 'dossier'")
+    ((fee,),) = city.sql("SELECT record FROM hub.record WHERE entity = 'fee'")
+    city.merge(
+        state("portal", "7", 2, DOSSIER, record=dossier, delivered=True, edited=[]),
+        state("portal", "20", 2, FEE, entity="fee", parent="7", record=fee, delivered=True, edited=[]),
+    )
+    city.merge(gone("ward-a", "A", 3))
+    assert city.sql("SELECT deleted FROM hub.record ORDER BY record") == [(True,), (False,)]
+    city.merge(*loaded(2))
+    assert forgotten(city) == []
+    assert city.parked("ghost") == []

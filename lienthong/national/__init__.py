@@ -1,0 +1,1 @@
+"""National services: the population database, the register of administrative units, the national portal."""
