@@ -22,8 +22,8 @@ WHERE m.system = %s AND m.state IN ('pending', 'sent', 'unknown') AND (d.is_ther
 ROUNDS = 2  # what the first round waited for may have caused an echo or a correction
 
 
-def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
-    """The first stage that still has work, in words; None when all is quiet since the given time (µs)."""
+def what_moves(settings: Settings, since_micros: int, ends: Ends, *, delivery: bool = True) -> str | None:
+    """The first stage that still has work, in words; None when all is quiet since the given time (µs). Without `delivery`, among the systems."""
     hub = connect(settings.hub.dsn, application_name="lienthong quiet")
     try:
         with transaction(hub) as cursor:
@@ -38,7 +38,7 @@ def what_moves(settings: Settings, since_micros: int, ends: Ends) -> str | None:
             stored = dict(rows(cursor, "SELECT partition, next FROM hub.consumer_offset WHERE topic = %s", [frames.TOPIC]))
             changed = one(cursor, "SELECT count(*) FROM hub.changed WHERE record <> %s", [probe.RECORD])
             served = receivers(cursor, settings)
-            delivered = _delivered(cursor, settings, ends)
+            delivered = not delivery or _delivered(cursor, settings, ends)
     finally:
         hub.close()
     for partition, end in ends.of(frames.TOPIC).items():
@@ -77,8 +77,10 @@ def _unapplied(settings: Settings, served: Sequence[str], ends: Ends) -> str | N
     return None
 
 
-def wait_quiet(settings: Settings, *, timeout_seconds: float, told: Callable[[str], None] = lambda _: None) -> float:
+def wait_quiet(settings: Settings, *, timeout_seconds: float, told: Callable[[str], None] = lambda _: None, delivery: bool = True) -> float:
     """Wait until everything committed before now, and all that follows from it, has arrived; returns the seconds it took.
+
+    Without `delivery`, what is on its way to the national portal is not waited for.
 
     Raises `TransientError` naming the stage that still moves when the time is over.
     """
@@ -87,7 +89,7 @@ def wait_quiet(settings: Settings, *, timeout_seconds: float, told: Callable[[st
     try:
         for _ in range(ROUNDS):
             since = int(time.time() * 1_000_000)
-            while (moving := what_moves(settings, since, ends)) is not None:
+            while (moving := what_moves(settings, since, ends, delivery=delivery)) is not None:
                 told(moving)
                 if time.monotonic() - begun > timeout_seconds:
                     raise TransientError(f"still moving after {timeout_seconds:.0f} s: {moving}; see `lienthong status`")

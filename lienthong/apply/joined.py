@@ -19,21 +19,18 @@ if TYPE_CHECKING:
 def repoint(cursor: Cursor, item: Arrived) -> bool:
     """Give the row of the record that went to the one that stays; False when that has a row of its own, or there is none to give.
 
-    What the one that stays has heard last keeps its version, also when that was its end.
+    A row that the one that stays had before, and that was taken away, is none.
     """
-    key = {"keep": item.value["record"], "gone": item.record, "entity": item.entity}
+    places = {"keep": item.value["record"], "gone": item.record, "entity": item.entity, "epoch": item.version[0]}
     cursor.execute(
         """DELETE FROM lienthong.applied k WHERE entity = %(entity)s AND record = %(keep)s AND state IN ('deleted', 'withdrawn')
-           AND EXISTS (SELECT 1 FROM lienthong.applied g WHERE g.entity = %(entity)s AND g.record = %(gone)s AND g.state = 'applied')
-           RETURNING epoch, version""",
-        key,
+           AND EXISTS (SELECT 1 FROM lienthong.applied g WHERE g.entity = %(entity)s AND g.record = %(gone)s AND g.state = 'applied')""",
+        places,
     )
-    ended = cursor.fetchone()
     cursor.execute(
-        """UPDATE lienthong.applied a SET record = %(keep)s, epoch = %(heard_epoch)s, version = %(heard)s
-           WHERE entity = %(entity)s AND record = %(gone)s
+        """UPDATE lienthong.applied a SET record = %(keep)s, epoch = %(epoch)s, version = 0 WHERE entity = %(entity)s AND record = %(gone)s
            AND NOT EXISTS (SELECT 1 FROM lienthong.applied k WHERE k.entity = %(entity)s AND k.record = %(keep)s)""",
-        key | {"heard_epoch": ended[0] if ended else item.version[0], "heard": ended[1] if ended else 0},
+        places,
     )
     return bool(cursor.rowcount)
 

@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    dossiers: Annotated[int, typer.Option(min=50, help="How many dossiers the city has at the start.")] = 2000,
+    dossiers: Annotated[int, typer.Option(min=50, help="How many dossiers the city has at the start.")] = 1500,
     seed: Annotated[int, typer.Option(help="The same seed fills the same city.")] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Keep everything running at the end, with its addresses, until Ctrl-C.")] = False,
     report: Annotated[Path, typer.Option(help="Where the result goes as JSON.")] = Path("build/demo.json"),

@@ -126,9 +126,9 @@ class Demo:
         """Where the service and the national stand-ins are reached, and the configuration lies."""
         return {**self.side.addresses, "registry": f"http://127.0.0.1:{self.port}", "configuration": str(self.config)}
 
-    def quiet(self) -> float:
-        """Wait until nothing moves."""
-        return wait_quiet(self.settings, timeout_seconds=QUIET_SECONDS)
+    def quiet(self, *, delivery: bool = True) -> float:
+        """Wait until nothing moves, or nothing but the messages to the national portal."""
+        return wait_quiet(self.settings, timeout_seconds=QUIET_SECONDS, delivery=delivery)
 
     def stop(self) -> None:
         """End the service's processes and the national stand-ins."""
@@ -218,7 +218,7 @@ def run_demo(
             demo.start()
             say("initial load of every system")
             loaded = demo.load(progress)
-            demo.quiet()
+            demo.quiet(delivery=False)
             stage.done(f"load of {loaded} records to every entitled target")
             say("asking the national population database about citizens")
             result.national["citizens"] = demo.verify_citizens()

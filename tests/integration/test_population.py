@@ -16,7 +16,7 @@ from connectors.errors import ConfigError, FatalError, LienThongError, Transient
 from connectors.http import Busy, CertificateWrong, CredentialsRefused, NotSent, Refused, UnknownOutcome
 from connectors.postgres import connect, transaction
 from lienthong.config_national import AccessToken, Hmac, WsseUsername, WsseX509, XRoad
-from lienthong.embedded import KafkaBroker, PostgresCluster
+from lienthong.embedded import KafkaBroker, PostgresCluster, Stack
 from lienthong.national import access
 from lienthong.national.access import Caller
 from lienthong.national.answers import Asked
@@ -32,6 +32,14 @@ LOOK_UP, VERIFY, FAMILY = "TraCuuThongTinCongDan", "XacThucThongTinCongDan", "Xa
 RATE = 20
 PORTAL_SAYS = {"personal_number": MAI["personal_number"], "full_name": "Nguyễn Thị Mai", "birth_date": "1990", "phone": "0900000001"}
 PORTAL_MAI = state("portal", "P1", 1, PORTAL_SAYS, entity="citizen")
+
+
+@pytest.fixture(scope="module")
+def kafka(stack_root: Path) -> Iterator[KafkaBroker]:
+    """A broker of its own: what look-ups send is read from an in-topic of one partition."""
+    with Stack(stack_root / "look-ups", clusters=()) as stack:
+        assert stack.kafka is not None
+        yield stack.kafka
 
 
 @pytest.fixture(scope="module")

@@ -425,6 +425,21 @@ def _put_overwritten(cursor: MemoryCursor, row: tuple[Any, ...]) -> Answer:
     return 1
 
 
+@statement("DELETE FROM lienthong.applied k WHERE entity = %(entity)s AND record = %(keep)s AND state IN ('deleted', 'withdrawn')")
+def _forget_end(cursor: MemoryCursor, given: Any) -> Answer:
+    gone, keep = (cursor["applied"].get((given["entity"], given[name])) for name in ("gone", "keep"))
+    if gone is None or gone["state"] != "applied" or keep is None or keep["state"] not in ("deleted", "withdrawn"):
+        return 0
+    del cursor["applied"][given["entity"], given["keep"]]
+    return 1
+
+
+@statement("SELECT local_key, record FROM lienthong.applied WHERE entity = %s AND local_key = ANY(%s) AND state = 'applied'")
+def _holders(cursor: MemoryCursor, arguments: Any) -> Answer:
+    entity, keys = arguments
+    return [(a["local_key"], r) for (e, r), a in cursor["applied"].items() if e == entity and a["local_key"] in keys and a["state"] == "applied"]
+
+
 @statement("UPDATE lienthong.applied a SET record = %(keep)s, epoch = %(epoch)s, version = 0")
 def _repoint(cursor: MemoryCursor, given: Any) -> Answer:
     gone, keep = (given["entity"], given["gone"]), (given["entity"], given["keep"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,19 +12,6 @@ from tests.apply_kit import DOSSIER, Ward, fee, merged, removed, state
 from tests.route_kit import City, Topics
 
 OTHER = DOSSIER | {"national_code": None}
-
-
-@pytest.fixture
-def make(database: str) -> Iterator[Callable[..., Ward]]:
-    made: list[Ward] = []
-
-    def _make(**more: Any) -> Ward:
-        made.append(Ward(database, **more))
-        return made[-1]
-
-    yield _make
-    for ward in made:
-        ward.close()
 
 
 @pytest.fixture
