@@ -113,8 +113,14 @@ def _say_verdict(result: object, report: Path) -> None:
     assert isinstance(result, Result)
     for line in [*result.differences[:20], *(f"lost edit: {edit}" for edit in result.lost_edits[:20])]:
         out.print(f"  {line}", highlight=False)
+    answers = result.national["citizens"]
+    out.print(
+        f"\nthe population database knew {answers['yes']} of {answers['yes'] + answers['no']} citizens asked about, {answers['wrong']} answers were "
+        f"wrong; the national portal was away for {result.national['outage_seconds']:.0f} s",
+        highlight=False,
+    )
     timing = ", ".join(f"{name} {seconds} s" for name, seconds in result.stages.items())
-    out.print(f"\n{timing}", highlight=False)
+    out.print(timing, highlight=False)
     words = "every target holds exactly what its contract entitles it to" if result.verified else "DIFFERENCES FOUND"
     out.print(f"verified: {str(result.verified).lower()} ({words}), {result.seconds} s, {report}", highlight=False)
 
