@@ -6,7 +6,7 @@ ARGS ?=
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults chaos guards bench check format clean
+.PHONY: help setup demo airflow alerts test faults chaos guards bench check format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -16,14 +16,22 @@ setup: $(STAMP) ## Install everything the demo and the tests need into .venv (no
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[airflow,embedded]' --group dev
 	@touch $@
 
 demo: setup ## Run a small city on this machine and prove that nothing was lost: make demo ARGS="--help"
 	$(BIN)/lienthong demo $(ARGS)
 
+airflow: setup ## Run a small city with Airflow beside it until Ctrl-C; prints the address and the log-in: make airflow ARGS="--dossiers 2000"
+	$(BIN)/lienthong airflow $(ARGS)
+
 test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
 	$(BIN)/pytest $(ARGS)
+
+alerts: ## Try the alert rules out with promtool, which comes with Prometheus (Debian: the package prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is not installed; it comes with Prometheus (Debian: apt-get install prometheus)" >&2; exit 1; }
+	promtool check rules docker/prometheus/rules.yaml
+	promtool test rules docker/prometheus/rules.test.yaml
 
 faults: setup ## Inject every fault one by one, one row each, into build/faults.json: make faults ARGS="--only 1,5 --seed x"
 	$(BIN)/python -m tests.faults $(ARGS)
@@ -41,6 +49,7 @@ check: setup ## Lint and type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy dags/*.py
 
 format: setup ## Put the code in the house format
 	$(BIN)/ruff check --fix --exit-zero .

@@ -85,6 +85,15 @@ def _login_refused(text: str) -> str | None:
     return next((advice for said, advice in _LOGIN if said.search(text)), None) if "FATAL:" in text else None
 
 
+def address_of(dsn: str) -> tuple[str, int, str]:
+    """Host, port and database that a DSN names, without who logs in; raises `ConfigError` when it is none."""
+    try:
+        parts = psycopg2.extensions.parse_dsn(dsn)
+    except psycopg2.ProgrammingError:
+        raise ConfigError("not a PostgreSQL DSN; correct the variable that holds it") from None
+    return parts.get("host", "localhost").split(",")[0], int(parts.get("port", "5432").split(",")[0]), parts.get("dbname", parts.get("user", ""))
+
+
 def describe(error: psycopg2.Error) -> str:
     """SQLSTATE and primary message only: DETAIL and CONTEXT hold row values, that is personal data."""
     primary = error.diag.message_primary if error.diag is not None else None

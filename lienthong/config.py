@@ -89,6 +89,7 @@ def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = 
         hub=systems.hub,
         kafka=systems.kafka,
         parking=systems.parking,
+        retention=systems.retention,
         systems=dict(systems.systems),
         authority=authority.authority,
         contracts=dict(contracts.contracts),

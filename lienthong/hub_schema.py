@@ -9,7 +9,8 @@ from connectors.postgres import connect, one, transaction
 from lienthong.errors import ConfigError
 
 SERVER_VERSION = 180000
-SCHEMA_FILES = ("hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certificate.sql", "delivery.sql", "national.sql")  # run in this order
+SCHEMA_FILES = ("hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certificate.sql", "delivery.sql", "national.sql", "verified.sql", "purge.sql")
+"""In the order in which they are run."""
 
 
 def install(dsn: str) -> None:

@@ -6,19 +6,59 @@ they are then: a party that got a record it may no longer see would keep it for 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 
 import schemas
 from connectors.kafka import Ends, Message
 from connectors.postgres import Connection, Cursor, rows, transaction
 from lienthong import hub
-from lienthong.errors import FencedError
+from lienthong.errors import FatalError, FencedError
 
 _MARK = """
 INSERT INTO hub.entitled AS e (system, record, entity, version, hash, state)
 SELECT system, record, entity, version, NULL, 's' FROM {given} b ORDER BY record, system
 ON CONFLICT (record, system) DO UPDATE SET hash = NULL, state = 's'
 """
+
+_UNKNOWN = "SELECT count(*) FROM unnest(%s::bigint[]) AS sent (record) WHERE NOT EXISTS (SELECT FROM hub.record r WHERE r.record = sent.record)"
+ASKED_AT_ONCE = 1000
+
+
+class HubWentBack(FatalError):
+    """The hub was set back, or is a new one beside old topics: records were sent that it does not know. Nothing is started."""
+
+    code = "LT-LINE-006"
+
+
+def refuse_older_hub(connection: Connection, bootstrap: str, topics: Sequence[str]) -> None:
+    """Raise `HubWentBack` when something was sent after what the hub remembers, about a record that it has never had.
+
+    A router that died between sending and storing leaves messages of known records only: it sends what the hub holds. An older hub would give the
+    same records other ids beside those that stand in the targets, and take rows away there.
+    """
+    ends = Ends(bootstrap)
+    try:
+        with transaction(connection) as cursor:
+            known = {topic: int(following) for topic, following in rows(cursor, "SELECT topic, next FROM hub.out_topic")}
+            for topic, end in sorted(ends.ends(topics).items()):
+                start = known.get(topic, 0)
+                if start < end and (unknown := _unknown(cursor, ends.between(topic, start, end))):
+                    raise HubWentBack(
+                        f"{topic} holds messages about at least {unknown} records that the hub does not know: it was set back, or is a new one "
+                        "beside old topics. Nothing was started. Bring back a hub that has lost nothing (its standby, or its log up to the end)"
+                    )
+    finally:
+        ends.close()
+
+
+def _unknown(cursor: Cursor, messages: Iterable[Message]) -> int:
+    named = (place[1] for message in messages if (place := _place_of(message.key)) is not None)
+    while some := list(islice(named, ASKED_AT_ONCE)):
+        found = int(rows(cursor, _UNKNOWN, [sorted(set(some))])[0][0])
+        if found:
+            return found
+    return 0
 
 
 class Sent:

@@ -22,13 +22,12 @@ from connectors.postgres import (
     LoginRefused,
     Unreachable,
     connect,
-    one,
     rows,
     snapshot,
     sql,
     transaction,
 )
-from lienthong import breaker, frames
+from lienthong import breaker, frames, load_chunks
 from lienthong.apply import own_keys
 from lienthong.capture import state, witness
 from lienthong.capture.line import SAVE_EVERY_SECONDS, open_source
@@ -36,6 +35,7 @@ from lienthong.capture.run import line_for
 from lienthong.errors import ConfigError, LienThongError
 from lienthong.keys import split_key
 from lienthong.layout import identifier
+from lienthong.load_chunks import EACH, Chunk, RangeSize
 from lienthong.output import Output
 from lienthong.reading import EntityReading, SourceReadings
 from lienthong.settings import Settings
@@ -45,17 +45,6 @@ logger = logging.getLogger(__name__)
 
 CHUNK_ROWS = 10_000
 Progress = Callable[[str, int, int], None]  # entity, rows done, rows planned
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A key range: low < key <= high; None is open."""
-
-    entity: str
-    number: int
-    low: tuple[str, ...] | None
-    high: tuple[str, ...] | None
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +93,7 @@ class Loader:
     ) -> Loaded:
         """Load everything, some entities, or single records by local key; parents before children."""
         begun = time.monotonic()
-        self._ensure_life()
-        _, readings = self._connection()
-        unknown = set(entities) - set(readings.entities)
-        if unknown:
-            raise ConfigError(f"{self.system} has no {', '.join(sorted(unknown))}; it has {', '.join(readings.entities)}")
-        chosen = [r for r in readings.in_order() if not entities or r.entity in entities]
+        chosen = self._chosen(entities)
         records = chunks = skipped = 0
         if not resume and not keys and low is None and high is None:
             self._forget_chunks([reading.entity for reading in chosen])
@@ -124,6 +108,61 @@ class Loader:
             if not entities:
                 self._complete(records)
         return Loaded(self.system, records, chunks, skipped, time.monotonic() - begun)
+
+    def _chosen(self, entities: Sequence[str]) -> list[EntityReading]:
+        """How the named entities are read, or all, parents before children; captured from now on at the latest."""
+        self._ensure_life()
+        _, readings = self._connection()
+        unknown = set(entities) - set(readings.entities)
+        if unknown:
+            raise ConfigError(f"{self.system} has no {', '.join(sorted(unknown))}; it has {', '.join(readings.entities)}")
+        return [reading for reading in readings.in_order() if not entities or reading.entity in entities]
+
+    # ------------------------------------------------------------ in steps, each by any process
+    def plan(
+        self,
+        *,
+        entities: Sequence[str] = (),
+        low: str | None = None,
+        high: str | None = None,
+        anew: bool = False,
+        dry_run: bool = False,
+        size: RangeSize,
+    ) -> list[Chunk]:
+        """The key ranges to be read, what an interrupted load has left, unless `anew`. A dry run plans nothing."""
+        chosen = self._chosen(entities)
+        if low is not None or high is not None:
+            (reading,) = chosen
+            count = len(reading.layout.mapping.key)
+            edges = [None if edge is None else split_key(edge, count) for edge in (low, high)]
+            return self._ranges(reading, edges[0], edges[1], size=size, dry_run=dry_run)
+        with transaction(self.hub) as cursor:
+            left = load_chunks.open_ones(cursor, self.system, self._finished()[1])
+        resume = not anew and any(left.get(reading.entity) for reading in chosen)
+        planned = [
+            self._plan(reading, resume=resume, size=size)
+            if not dry_run or (resume and reading.entity in left)
+            else self._ranges(reading, None, None, size=size, dry_run=True)
+            for reading in chosen
+        ]
+        return [chunk for chunks in planned for chunk in chunks if not resume or not self._is_done(chunk)]
+
+    def load_chunk(self, entity: str, number: int, plan: int) -> int:
+        """Read and publish one range of a plan, again where it was read before; how many records and refusals."""
+        self._chosen([entity])
+        with transaction(self.hub) as cursor:
+            chunk = load_chunks.find(cursor, self.system, entity, number, plan)
+        return self._chunk(entity, chunk)
+
+    def complete(self, records: int) -> bool:
+        """Say that everything was loaded, once every range of every entity is done; else False."""
+        entities = {reading.entity for reading in self._chosen(())}
+        with transaction(self.hub) as cursor:
+            left = load_chunks.open_ones(cursor, self.system, self._finished()[1])
+        if entities - left.keys() or any(left.values()):
+            return False
+        self._complete(records)
+        return True
 
     def _ensure_life(self) -> None:
         """Changes must be captured from before the first chunk on."""
@@ -172,79 +211,78 @@ class Loader:
         return sent, len(open_chunks), len(chunks) - len(open_chunks)
 
     def _forget_chunks(self, entities: Sequence[str]) -> None:
-        """A load that begins anew owes nothing to an earlier one, whenever it is interrupted."""
         with transaction(self.hub) as cursor:
-            cursor.execute("DELETE FROM hub.load_chunk WHERE system = %s AND entity = ANY(%s)", [self.system, list(entities)])
+            load_chunks.forget(cursor, self.system, entities)
 
-    def _plan(self, reading: EntityReading, *, resume: bool) -> list[Chunk]:
+    def _plan(self, reading: EntityReading, *, resume: bool, size: RangeSize = EACH) -> list[Chunk]:
         """Key ranges of about equal size; remembered in the hub, so that an interrupted load goes on within the epoch in which it began."""
-        _, epoch = self._finished()
         if resume:
             with transaction(self.hub) as cursor:
-                found = rows(
-                    cursor,
-                    "SELECT number, low, high, rows FROM hub.load_chunk WHERE system = %s AND entity = %s AND epoch = %s ORDER BY number",
-                    [self.system, reading.entity, epoch],
-                )
+                found = load_chunks.planned(cursor, self.system, reading.entity, self._finished()[1])
             if found:
-                return [Chunk(reading.entity, n, low and tuple(low), high and tuple(high), count) for n, low, high, count in found]
-        bounds, total = self._bounds(reading)
-        edges: list[tuple[str, ...] | None] = [None, *bounds, None]
-        size = min(CHUNK_ROWS, total)
-        chunks = [
-            Chunk(reading.entity, n, low, high, size if high is not None else max(total - n * CHUNK_ROWS, 0))
-            for n, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
-        ]
-        self._forget_chunks([reading.entity])
-        with transaction(self.hub) as cursor:
-            for c in chunks:
-                low, high = (None if edge is None else list(edge) for edge in (c.low, c.high))
-                cursor.execute(
-                    "INSERT INTO hub.load_chunk (system, entity, number, low, high, rows, epoch) VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                    [self.system, c.entity, c.number, low, high, c.rows, epoch],
-                )
-        return chunks
+                return found
+        return self._ranges(reading, None, None, size=size)
 
-    def _bounds(self, reading: EntityReading) -> tuple[list[tuple[str, ...]], int]:
+    def _ranges(
+        self, reading: EntityReading, low: Sequence[str] | None, high: Sequence[str] | None, *, size: RangeSize, dry_run: bool = False
+    ) -> list[Chunk]:
+        _, epoch = self._finished()
+        first, last = (None if edge is None else tuple(edge) for edge in (low, high))
+        bounds, total, each = self._bounds(reading, first, last, size)
+        edges = [first, *bounds, last]
+        chunks = [
+            Chunk(reading.entity, n, after, until, each if n < len(bounds) else max(total - n * each, 0))
+            for n, (after, until) in enumerate(zip(edges, edges[1:], strict=False))
+        ]
+        if dry_run:
+            return chunks
+        with transaction(self.hub) as cursor:
+            return load_chunks.remember(cursor, self.system, epoch, chunks, is_part=low is not None or high is not None)
+
+    def _bounds(
+        self, reading: EntityReading, low: tuple[str, ...] | None, high: tuple[str, ...] | None, size: RangeSize
+    ) -> tuple[list[tuple[str, ...]], int, int]:
+        """The keys between ranges, how many rows there are, and how many stand in each range."""
         layout = reading.layout
         key = [sql.Identifier(c) for c in layout.mapping.key]
         with open_source(self.settings, self.system, f"load {self.system}") as connection, snapshot(connection) as cursor:
+            condition, arguments = reading.between(cursor, low, high)
+            names = {"table": identifier(layout.mapping.table), "where": sql.SQL(condition)}
+            each = size.rows or CHUNK_ROWS
+            if size.ranges_max is not None:
+                counted = rows(cursor, sql.SQL("SELECT count(*) FROM {table} t WHERE {where}").format(**names), arguments)
+                each = max(each, -(-int(counted[0][0]) // size.ranges_max))
             statement = sql.SQL(
-                "SELECT {texts}, count FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS n, count(*) OVER () AS count FROM {table}) x "
-                "WHERE n %% {size} = 0 OR n = count ORDER BY n"
+                "SELECT {texts}, count FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS n, count(*) OVER () AS count FROM {table} t "
+                "WHERE {where}) x WHERE n %% {size} = 0 OR n = count ORDER BY n"
             ).format(
-                texts=sql.SQL(", ").join([sql.SQL("{}::text").format(k) for k in key]),
-                key=sql.SQL(", ").join(key),
-                table=identifier(layout.mapping.table),
-                size=sql.Literal(CHUNK_ROWS),
-            )
-            found = rows(cursor, statement, [])
+                texts=sql.SQL(", ").join([sql.SQL("{}::text").format(k) for k in key]), key=sql.SQL(", ").join(key), size=sql.Literal(each), **names
+            )  # fmt: skip
+            found = rows(cursor, statement, arguments)
         connection.close()
         if not found:
-            return [], 0
-        total = int(found[-1][-1])
-        inner = found[:-1] if found else []
-        return [tuple(row[:-1]) for row in inner], total
+            return [], 0, each
+        return [tuple(row[:-1]) for row in found[:-1]], int(found[-1][-1]), each
 
     def _is_done(self, chunk: Chunk) -> bool:
         with self._hub_lock, transaction(self.hub) as cursor:
-            found = one(
-                cursor,
-                "SELECT done_at IS NOT NULL FROM hub.load_chunk WHERE system = %s AND entity = %s AND number = %s",
-                [self.system, chunk.entity, chunk.number],
-            )
-        return bool(found and found[0])
+            return load_chunks.is_done(cursor, self.system, chunk)
 
     def _chunk(self, entity: str, chunk: Chunk) -> int:
+        ticket = 0
+        if chunk.plan:
+            with self._hub_lock, transaction(self.hub) as cursor:
+                ticket = load_chunks.take(cursor, self.system, chunk)
         with self._look() as (cursor, readings, output):
             readings.entities[entity].read_range(cursor, chunk.low, chunk.high, output)
         with self._hub_lock:
+            if chunk.plan:
+                with transaction(self.hub) as cursor:
+                    load_chunks.check(cursor, self.system, chunk, ticket)
             self._publish(output)
-            with transaction(self.hub) as cursor:
-                cursor.execute(
-                    "UPDATE hub.load_chunk SET done_at = clock_timestamp() WHERE system = %s AND entity = %s AND number = %s AND epoch = %s",
-                    [self.system, chunk.entity, chunk.number, output.epoch],
-                )
+            if chunk.plan:
+                with transaction(self.hub) as cursor:
+                    load_chunks.done(cursor, self.system, chunk, ticket, output.epoch)
         return output.records
 
     @contextmanager

@@ -17,5 +17,12 @@ def configure(*, debug: bool = False) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("lienthong", "connectors"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+    silence_libraries()
+
+
+def silence_libraries() -> None:
+    """Let those that may quote what they carry say nothing, whoever has set up the logs."""
     for name in ("kafka", "zeep", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)

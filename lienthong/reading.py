@@ -125,20 +125,24 @@ class EntityReading:
 
     def read_range(self, cursor: Cursor, low: Sequence[str] | None, high: Sequence[str] | None, output: Output) -> None:
         """Read root rows with low < key <= high; None is open."""
+        condition, arguments = self.between(cursor, low, high)
+        try:
+            self._pack(self._run(cursor, condition, arguments), output)
+        except DataRefused:
+            self.read_keys(cursor, self._keys_where(cursor, condition, arguments), output)
+
+    def between(self, cursor: Cursor, low: Sequence[str] | None, high: Sequence[str] | None) -> tuple[str, list[Any]]:
+        """The condition low < key <= high on the root table `t`, and its arguments."""
         columns = sql.SQL(", ").join([self.layout.root(c) for c in self.layout.mapping.key]).as_string(cursor)
         marks = ", ".join(f"%s::text::{kind}" for kind in self._key_types)
-        conditions, arguments = [], []
+        conditions, arguments = [], list[Any]()
         if low is not None:
             conditions.append(f"({columns}) > ({marks})")
             arguments += list(low)
         if high is not None:
             conditions.append(f"({columns}) <= ({marks})")
             arguments += list(high)
-        condition = " AND ".join(conditions) or "true"
-        try:
-            self._pack(self._run(cursor, condition, arguments), output)
-        except DataRefused:
-            self.read_keys(cursor, self._keys_where(cursor, condition, arguments), output)
+        return " AND ".join(conditions) or "true", arguments
 
     def _keys_where(self, cursor: Cursor, condition: str, arguments: Sequence[Any]) -> list[tuple[str, ...]]:
         layout = self.layout

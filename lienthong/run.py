@@ -12,16 +12,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from connectors.kafka import Admin, PositionLost
 from connectors.postgres import connect, transaction
-from lienthong import hub, hub_schema, merging, prober, route
+from lienthong import hub, hub_schema, in_doubt, merging, prober, route
 from lienthong.apply import run as apply_run
 from lienthong.capture import run as capture_run
+from lienthong.certificates.publish import TOPIC as CERTIFICATES
 from lienthong.errors import FatalError, FencedError, TransientError
 from lienthong.frames import TOPIC
+from lienthong.health import Pulse, default_folder
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
@@ -51,15 +55,22 @@ def prepare(settings: Settings) -> None:
         admin.ensure({TOPIC: settings.kafka.partitions}, replication=replication, settings={**safe, **week})
         outs = {route.topic_of(s): 1 for s in settings.systems if settings.contract_of(s)}
         admin.ensure(outs, replication=replication, settings={**safe, **forever, "cleanup.policy": "compact"})
+        admin.ensure({CERTIFICATES: 1}, replication=replication, settings={**safe, **forever, "cleanup.policy": "delete"})
     finally:
         admin.close()
+    connection = connect(settings.hub.dsn, application_name="lienthong install")
+    try:
+        in_doubt.refuse_older_hub(connection, settings.kafka.bootstrap, sorted(outs))
+    finally:
+        connection.close()
 
 
 class Stop:
     """SIGTERM and SIGINT ask for a clean end, and so does the end of the process that started this one."""
 
-    def __init__(self, parent: int | None = None) -> None:
+    def __init__(self, parent: int | None = None, pulse: Pulse | None = None) -> None:
         self._asked = threading.Event()
+        self._pulse = pulse
         self._parent = parent
         self._interrupted = False
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,7 +81,9 @@ class Stop:
         self._asked.set()
 
     def is_asked(self) -> bool:
-        """Whether to end."""
+        """Whether to end. Every loop asks this at each turn, so it is the process's sign of life too."""
+        if self._pulse is not None:
+            self._pulse.beat()
         return self._asked.is_set() or (self._parent is not None and os.getppid() != self._parent)
 
     def wait(self, seconds: float) -> bool:
@@ -79,13 +92,25 @@ class Stop:
 
     def leave(self) -> None:
         """After the clean end: Ctrl-C has an exit code of its own."""
+        if self._pulse is not None:
+            self._pulse.end()
         if self._interrupted:
             raise KeyboardInterrupt
 
 
-def run_role(role: str, settings: Settings, systems: Sequence[str], port: int, *, parent: int | None = None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a process answers, and where it leaves its signs of life."""
+
+    port: int
+    host: str = "127.0.0.1"
+    state: Path | None = None
+    parent: int | None = None
+
+
+def run_role(role: str, settings: Settings, systems: Sequence[str], at: Place) -> None:
     """Run one role in this process until SIGTERM or SIGINT; a dependency that is down is waited for."""
-    stop = Stop(parent)
+    stop = Stop(at.parent, Pulse(at.state or default_folder(), role))
     vault = Vault.from_environment()
     # Batches make many objects and hardly a cycle: the default thresholds cost a fifth of the merge's time (measured).
     gc.freeze()
@@ -96,16 +121,16 @@ def run_role(role: str, settings: Settings, systems: Sequence[str], port: int, *
         "route": lambda: route.run(settings, stop.is_asked),
         "apply": lambda: apply_run.run(settings, systems, vault, stop.is_asked),
         "deliver": lambda: _deliver(settings, vault, stop.is_asked),
-        "serve": lambda: _serve(settings, port),
+        "serve": lambda: _serve(settings, at, stop.is_asked),
         "watch": lambda: prober.run(settings, systems, stop.is_asked),
     }
 
     def once() -> None:
-        if role != "serve":  # the registry answers from the released schemas alone
-            prepare(settings)
         try:
+            if role != "serve":  # the registry answers from the released schemas alone
+                prepare(settings)
             work[role]()
-        except PositionLost as error:  # other errors of that kind are told by the line itself
+        except (PositionLost, in_doubt.HubWentBack) as error:  # other errors of that kind are told by the line itself
             _tell_stopped(settings, role, error)
             raise
 
@@ -161,21 +186,26 @@ def _deliver(settings: Settings, vault: Vault, stop: Callable[[], bool]) -> None
     deliver.run(settings, vault, stop)
 
 
-def _serve(settings: Settings, port: int) -> None:
+def _serve(settings: Settings, at: Place, turn: Callable[[], bool]) -> None:
     import uvicorn
 
     from lienthong.web import metrics
     from lienthong.web.registry import create_app
 
     app = create_app(sorted(settings.systems), metrics.router(settings))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", log_config=None, access_log=False)
+
+    async def beat() -> None:
+        turn()
+
+    quiet: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False}
+    uvicorn.Server(uvicorn.Config(app, host=at.host, port=at.port, callback_notify=beat, timeout_notify=1, **quiet)).run()
 
 
 class Processes:
     """All roles as child processes of this one, each restarted alone when it ends by itself."""
 
-    def __init__(self, config: Path, roles: Sequence[str], *, port: int, systems: Sequence[str] = (), log_folder: Path | None = None) -> None:
-        self._config, self._port, self._logs = config, port, log_folder
+    def __init__(self, config: Path, roles: Sequence[str], *, at: Place, systems: Sequence[str] = (), log_folder: Path | None = None) -> None:
+        self._config, self._at, self._logs = config, at, log_folder
         self._systems = list(systems)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, float] = {}
@@ -188,7 +218,8 @@ class Processes:
             self._start(f"{role}-{number}", role)
 
     def _start(self, name: str, role: str) -> None:
-        command = [sys.executable, "-m", "lienthong", "run", role, "--config", str(self._config), "--port", str(self._port)]
+        command = [sys.executable, "-m", "lienthong", "run", role, "--config", str(self._config)]
+        command += ["--port", str(self._at.port), "--host", self._at.host, *(("--state", str(self._at.state)) if self._at.state else ())]
         command += ["--parent", str(os.getpid()), *(word for system in self._systems for word in ("--system", system))]
         log = (self._logs / f"{name}.log").open("ab") if self._logs is not None else None
         self._running[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True)
@@ -228,11 +259,11 @@ class Processes:
         self._running.clear()
 
 
-def run_all(settings: Settings, config: Path, roles: Sequence[str], *, port: int, systems: Sequence[str] = ()) -> None:
+def run_all(settings: Settings, config: Path, roles: Sequence[str], *, at: Place, systems: Sequence[str] = ()) -> None:
     """Run the roles as processes until SIGTERM or SIGINT; they start when hub and brokers answer, a wrong configuration ends it."""
     stop = Stop()
     persist("run", lambda: prepare(settings), stop)
-    processes = Processes(config, roles, port=port, systems=systems)
+    processes = Processes(config, roles, at=at, systems=systems)
     if not stop.is_asked():
         processes.start()
     try:

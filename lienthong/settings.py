@@ -192,6 +192,14 @@ class Parking(Strict):
         return "hold" in self.later.values()
 
 
+class Retention(Strict):
+    """For how many days what is about people is kept where nothing needs it any more: `lienthong purge`."""
+
+    access_days: int = Field(1825, ge=365, description="who looked whom up at the national population database")
+    closed_days: int = Field(90, ge=1, description="payloads of parked records, after they were closed")
+    deleted_days: int = Field(365, ge=30, description="earlier values of deleted records")
+
+
 class Systems(Strict):
     """systems.yaml: who takes part, and where our own hub and brokers are."""
 
@@ -199,6 +207,7 @@ class Systems(Strict):
     hub: Hub
     kafka: Kafka
     parking: Parking = Parking()
+    retention: Retention = Retention()
     systems: dict[Name, System] = Field(min_length=1)
 
 
@@ -266,6 +275,7 @@ class Settings(Strict):
     authority: dict[str, dict[str, tuple[Rule, ...]]]
     contracts: dict[str, Contract]
     parking: Parking = Parking()
+    retention: Retention = Retention()
     national: National | None = None
 
     def with_database(self) -> list[str]:

@@ -22,6 +22,14 @@ SELECT system, kind, reason, records, oldest, greatest(extract(epoch FROM clock_
   SELECT system, kind, reason, count(*) AS records, min(parked_at) AS oldest FROM hub.parked WHERE state = 'open' GROUP BY 1, 2, 3
   UNION ALL SELECT system, 'apply', reason, records, oldest FROM hub.parked_at_target) p ORDER BY 1, 2, 3
 """
+# A day counts when the newest certificate of each entity says so; forty days are looked at, because this is asked at every scrape.
+_CLOSED = """
+SELECT system, extract(epoch FROM (max(day) + 1)::timestamp AT TIME ZONE 'Asia/Ho_Chi_Minh')::float8 FROM (
+  SELECT system, day, bool_and(state = 'closed') AS is_closed FROM (
+    SELECT DISTINCT ON (day, system, entity) day, system, state FROM hub.certificate WHERE day > current_date - 40
+    ORDER BY day, system, entity, issue DESC
+  ) newest GROUP BY 1, 2) days WHERE is_closed GROUP BY 1 ORDER BY 1
+"""
 
 
 @contextmanager
@@ -131,6 +139,18 @@ def parked_by_kind(settings: Settings) -> list[dict[str, Any]]:
             f"SELECT system, kind, sum(records)::bigint, min(oldest), max(greatest) FROM ({_PARKED}) p GROUP BY 1, 2 ORDER BY 1, 2",  # noqa: S608
         )
     return [{"system": s, "kind": k, "records": n, "oldest": at, "oldest_age_seconds": age} for s, k, n, at, age in found]
+
+
+def differences(settings: Settings) -> list[tuple[str, str, int]]:
+    """System, entity and number of the differences that the last comparisons have found and nobody has repaired."""
+    with _hub(settings) as cursor:
+        return rows(cursor, "SELECT system, entity, count(*) FROM hub.difference GROUP BY 1, 2 ORDER BY 1, 2")
+
+
+def closed_days(settings: Settings) -> list[tuple[str, float]]:
+    """System and the end of the newest day that is closed for all of its entities, in seconds of the epoch."""
+    with _hub(settings) as cursor:
+        return rows(cursor, _CLOSED)
 
 
 def replayed(settings: Settings) -> list[tuple[str, str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
@@ -12,6 +13,21 @@ from lienthong.errors import ConfigError
 
 KEY_NAME = "LIENTHONG_PARKED_KEY"
 _PLAIN, _SEALED = b"\x00", b"\x01"
+
+
+def secret(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The secret in a variable, or in the file that it names as `file:/path`; raises `ConfigError` for a file that cannot be read or is empty."""
+    value = environment.get(name)
+    if value is None or not value.startswith("file:"):
+        return value
+    place = Path(value.removeprefix("file:"))
+    try:
+        text = place.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text:
+        raise ConfigError(f"{name} names the file {place}, which cannot be read or is empty: mount it, or put the key into the variable")
+    return text
 
 
 class Vault:
@@ -26,8 +42,8 @@ class Vault:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Vault:
-        """With the key named `LIENTHONG_PARKED_KEY`, if it is set."""
-        return cls(environment.get(KEY_NAME))
+        """With the key in `LIENTHONG_PARKED_KEY`, or in the file that it names, if it is set."""
+        return cls(secret(KEY_NAME, environment))
 
     def seal(self, payload: bytes) -> bytes:
         """The stored form of a payload."""

@@ -41,6 +41,10 @@ class Signer:
         """The signature over a body in UTF-8: 64 bytes."""
         return self._key.sign(body.encode())
 
+    def public_keys(self) -> PublicKeys:
+        """The public key, by name: what its own certificates are verified with."""
+        return {self.name: self._key.public_key()}
+
     def public_pem(self) -> str:
         """The public key as PEM, for whoever verifies."""
         made = self._key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

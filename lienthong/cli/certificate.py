@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +63,9 @@ def certificate_public_key() -> int:
 
 def _signer() -> Signer:
     from lienthong.certificates.keys import KEY_NAME, Signer
+    from lienthong.vault import secret
 
-    return Signer(os.environ.get(KEY_NAME))
+    return Signer(secret(KEY_NAME))
 
 
 # ------------------------------------------------------------------ closing

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lienthong.cli.health import StateFolder
 from lienthong.cli.lines import show_forgotten, show_probes
 from lienthong.cli.shared import (
     DEFAULT_CONFIG,
@@ -41,6 +42,8 @@ def run(
     config: ConfigFolder = DEFAULT_CONFIG,
     system: Annotated[list[str] | None, typer.Option("--system", help="capture and apply: only these systems.")] = None,
     port: Annotated[int, typer.Option(envvar="LIENTHONG_PORT", help="Of the schema registry (role serve).")] = 8081,
+    host: Annotated[str, typer.Option(envvar="LIENTHONG_HOST", help="The address it listens on; 0.0.0.0: all.")] = "127.0.0.1",
+    state: StateFolder = None,
     parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process has ended.")] = None,
 ) -> int:
     """Run the service: every role, or the named ones, here or on several machines at once. SIGTERM ends it cleanly."""
@@ -51,13 +54,14 @@ def run(
     for role in started:
         known("role", role, running.ROLES)
     systems = chosen(settings, system)
+    at = running.Place(port=port, host=host, state=state, parent=parent)
     if len(started) == 1:
-        running.run_role(started[0], settings, systems, port, parent=parent)
+        running.run_role(started[0], settings, systems, at)
     else:
         err.print(f"{', '.join(started)} for {len(systems)} systems; Ctrl-C ends it; elsewhere: lienthong status --config {config}", highlight=False)
         if not system:
             note_without_database(settings, "only routed to")
-        running.run_all(settings, config, started, port=port, systems=system or ())
+        running.run_all(settings, config, started, at=at, systems=system or ())
     return Exit.FINE
 
 

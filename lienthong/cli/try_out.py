@@ -1,4 +1,4 @@
-"""Commands that run the service on embedded servers: demo, up, simulate."""
+"""Commands that run the service on embedded servers: demo, up, airflow, simulate."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("demo")(demo)
     app.command("up")(up)
+    app.command("airflow")(airflow)
     app.command("simulate")(simulate)
 
 
@@ -100,6 +101,37 @@ def up(
         err.print("everything runs; Ctrl-C ends it", highlight=False)
         while True:
             time.sleep(1)
+
+
+def airflow(
+    dossiers: Annotated[int, typer.Option(min=50, help="How many dossiers the city has.")] = 300,
+    seed: Annotated[int, typer.Option(help="The same seed fills the same city.")] = 1,
+    dags: Annotated[Path, typer.Option(help="The folder with the flows.")] = Path("dags"),
+    airflow_config: Annotated[Path, typer.Option(help="Airflow's configuration.")] = Path("airflow.cfg"),
+    new: Annotated[list[str] | None, typer.Option("--new", help="Leave these systems for you to load; default: ward-tan-dinh.")] = None,
+) -> int:
+    """A small city on embedded servers with Airflow beside it: print the address and the log-in, and wait for Ctrl-C."""
+    from lienthong.demo.airflow import CityWithAirflow
+
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        err.print(f"{time.monotonic() - begun:6.1f} s  {text}", highlight=False)
+
+    with CityWithAirflow(dags=dags, airflow_config=airflow_config, say=say) as city:
+        city.fill(dossiers=dossiers, seed=seed)
+        city.load(leave=new or ["ward-tan-dinh"])
+        out.print(f"Airflow    {city.airflow.address}\nuser       {city.airflow.user}\npassword   {city.airflow.password}", highlight=False)
+        out.print(f"try        load_system with system {', '.join(new or ['ward-tan-dinh'])} and Dry run off", highlight=False)
+        out.print(f"elsewhere  lienthong status --config {city.demo.config}, with the addresses in {city.exports()}", highlight=False)
+        say("everything runs; Ctrl-C ends it and leaves nothing behind")
+        try:
+            while True:
+                city.watch()
+                time.sleep(1)
+        except KeyboardInterrupt:
+            say("stopping")
+    return Exit.FINE
 
 
 def _show(rows: list[dict[str, object]]) -> None:

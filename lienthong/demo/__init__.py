@@ -87,7 +87,7 @@ class Demo:
 
     def start(self) -> None:
         """The service's processes."""
-        self.processes = run.Processes(self.config, run.processes_of(self.settings), port=self.port, log_folder=self.folder)
+        self.processes = run.Processes(self.config, run.processes_of(self.settings), at=run.Place(port=self.port), log_folder=self.folder)
         self.processes.start()
 
     def load(self, progress: Callable[[str, str, int, int], None]) -> int:

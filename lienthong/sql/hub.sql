@@ -119,6 +119,10 @@ CREATE TABLE IF NOT EXISTS hub.load_chunk (
   PRIMARY KEY (system, entity, number)
 );
 ALTER TABLE hub.load_chunk ADD COLUMN IF NOT EXISTS epoch bigint NOT NULL DEFAULT 0; -- of the load that planned it: no other one owes it anything
+ALTER TABLE hub.load_chunk ADD COLUMN IF NOT EXISTS plan bigint NOT NULL DEFAULT 0;    -- what was planned together; a later plan ends it
+ALTER TABLE hub.load_chunk ADD COLUMN IF NOT EXISTS ticket bigint NOT NULL DEFAULT 0;  -- of whoever has taken it last: only he may finish it
+ALTER TABLE hub.load_chunk ADD COLUMN IF NOT EXISTS is_part boolean NOT NULL DEFAULT false; -- its plan is not the whole entity
+CREATE SEQUENCE IF NOT EXISTS hub.load_plan;
 
 -- The last status step seen per dossier, for systems whose steps are made from row images.
 CREATE TABLE IF NOT EXISTS hub.step (

@@ -29,6 +29,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "lienthong_parked_oldest_age_seconds": ("system", "kind"),
     "lienthong_replayed_records_total": ("system", "outcome"),
     "lienthong_probe_age_seconds": ("system", "leg"),
+    "lienthong_differences_records": ("system", "entity"),
+    "lienthong_certificate_closed_day_timestamp_seconds": ("system",),
     "lienthong_delivery_messages": ("system", "state"),
     "lienthong_delivery_oldest_pending_age_seconds": ("system",),
     "lienthong_delivery_dossiers_in_part": ("system",),
@@ -44,6 +46,8 @@ MEANINGS = {
     "lienthong_parked_oldest_age_seconds": "For how long the oldest of them has waited.",
     "lienthong_replayed_records_total": "Replays of parked records, by how they ended.",
     "lienthong_probe_age_seconds": "How long ago the newest probe that has arrived was sent; it grows too when nobody sends any.",
+    "lienthong_differences_records": "Records that differ between a system, the hub and what the system is entitled to, as last compared.",
+    "lienthong_certificate_closed_day_timestamp_seconds": "The end of the newest day that is certified for the whole system.",
     "lienthong_delivery_messages": "Messages to the national portal by state; confirmed ones since the beginning.",
     "lienthong_delivery_oldest_pending_age_seconds": "For how long the oldest message has waited that is neither confirmed nor refused.",
     "lienthong_delivery_dossiers_in_part": "Dossiers that the portal has, and of which it refused something.",
@@ -89,6 +93,8 @@ class HubCollector(Collector):
         yield replayed
         ages = [([p["system"], p["leg"]], p["age_seconds"]) for p in status.probes(self.settings) if p["age_seconds"] is not None]
         yield _gauge("lienthong_probe_age_seconds", ages)
+        yield _gauge("lienthong_differences_records", [([s, e], n) for s, e, n in status.differences(self.settings)])
+        yield _gauge("lienthong_certificate_closed_day_timestamp_seconds", [([s], at) for s, at in status.closed_days(self.settings)])
         yield from self._of_delivery()
 
     def _of_delivery(self) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ RULES = (
     "version guard", "offset compare-and-set", "sorted batch", "kept deletes", "snapshot difference", "visibility check of a reading",
     "lock before fold", "sorted identifier claims", "chunk version of a load", "echo by base", "overwritten witness",
     "acknowledge before feedback", "entitled", "one reader for each source", "only what others own is written", "hold behind what is refused",
+    "no older hub",
 )  # fmt: skip
 
 MERGE = "tests/integration/merge/test_merge.py::"
@@ -393,4 +394,12 @@ HOLDS = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*VERSIONS, *OFFSETS, *BATCHES, *DELETES, *READINGS, *LOCKS, *ECHOES, *WITNESS, *ACKNOWLEDGED, *ENTITLED, *OWNERS, *HOLDS)
+SET_BACK = (
+    Mutation(
+        "no older hub", "before anything starts", "restore",
+        (Edit("lienthong/in_doubt.py", "if start < end and (unknown :=", "if start > end and (unknown :="),),
+        ("tests/integration/test_hub_set_back.py::test_messages_about_records_it_never_had_are_a_hub_that_was_set_back",),
+    ),
+)  # fmt: skip
+
+MUTATIONS = (*VERSIONS, *OFFSETS, *BATCHES, *DELETES, *READINGS, *LOCKS, *ECHOES, *WITNESS, *ACKNOWLEDGED, *ENTITLED, *OWNERS, *HOLDS, *SET_BACK)

@@ -28,8 +28,9 @@ DOORS = {
 }
 """Library: the files or folders that may import it."""
 
-READS_THE_ENVIRONMENT = {"lienthong/cli", "lienthong/vault.py", "lienthong/demo/__init__.py"}
-"""The command line hands it on; the key of the vault; the demo, which makes the addresses it configures."""
+READS_THE_ENVIRONMENT = {"lienthong/cli", "lienthong/vault.py", "lienthong/demo", "lienthong/system_names.py"}
+"""The command line hands it on; the key of the vault; the demo, which makes the addresses it configures; where the configuration is, for those
+that are started without a command line."""
 
 LINES_MAX = 400
 

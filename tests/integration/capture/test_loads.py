@@ -12,8 +12,9 @@ import pytest
 
 from lienthong import load
 from lienthong.capture.line import Line
-from lienthong.errors import ConfigError, TransientError
+from lienthong.errors import ConfigError, FencedError, TransientError
 from lienthong.load import Loader
+from lienthong.load_chunks import Chunk, RangeSize
 from lienthong.reading import EntityReading
 from tests.capture_kit import PROFILE, TABLES, Site
 from tests.capture_scenes import (
@@ -189,11 +190,95 @@ def test_a_range_that_is_read_in_an_earlier_life_is_not_done_in_the_new_one(site
 
     with monkeypatch.context() as patched, loader_of(site) as loader:
         patched.setattr(EntityReading, "read_range", new_life_meanwhile)
-        loader.run(entities=["dossier"], workers=1)
+        with pytest.raises(FencedError, match="somebody else reads it now"):
+            loader.run(entities=["dossier"], workers=1)
     site.published()
     with loader_of(site) as loader:
         assert loader.run(resume=True).skipped_chunks == 0
     assert {entry.epoch for entry in site.published().entries} == {2}
+
+
+# ------------------------------------------------------------ in steps, each by any process
+def planned(site: Site, **how: Any) -> list[Chunk]:
+    with loader_of(site) as loader:
+        return loader.plan(size=RangeSize(rows=50), **how)
+
+
+def read(site: Site, chunk: Chunk) -> int:
+    with loader_of(site) as loader:
+        return loader.load_chunk(chunk.entity, chunk.number, chunk.plan)
+
+
+def test_a_planned_load_is_done_by_many_and_completed_once_all_are_done(site: Site) -> None:
+    site.sql("INSERT INTO dossier (id) SELECT n FROM generate_series(1, 120) n")
+    chunks = planned(site)
+    assert [(c.entity, c.number, c.rows) for c in chunks] == [("dossier", 0, 50), ("dossier", 1, 50), ("dossier", 2, 20), ("fee", 0, 0)]
+    assert sum(read(site, chunk) for chunk in chunks[:-1]) == 120
+    with loader_of(site) as loader:
+        assert not loader.complete(120)
+    assert [c.entity for c in planned(site)] == ["fee"]  # what is left
+    read(site, chunks[-1])
+    with loader_of(site) as loader:
+        assert loader.complete(120)
+    published = site.published()
+    assert len(published.states()) == 120
+    assert {header.kind for header in published.headers} >= {"load_complete"}
+
+
+def test_two_at_the_same_range_publish_it_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins while the first still reads: the first has lost its ticket and publishes nothing."""
+    site.sql("INSERT INTO dossier (id) SELECT n FROM generate_series(1, 40) n")
+    chunk = planned(site)[0]
+    read_range = EntityReading.read_range
+
+    def second_meanwhile(self: EntityReading, *arguments: Any) -> None:
+        with monkeypatch.context() as plain:
+            plain.setattr(EntityReading, "read_range", read_range)
+            read(site, chunk)
+        read_range(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EntityReading, "read_range", second_meanwhile)
+        with pytest.raises(FencedError, match="somebody else reads it now"):
+            read(site, chunk)
+    assert len(site.published().entries) == 40
+    with loader_of(site) as loader:
+        assert loader._is_done(chunk)
+
+
+def test_a_range_of_a_plan_that_was_replaced_is_not_read(site: Site) -> None:
+    site.sql("INSERT INTO dossier (id) SELECT n FROM generate_series(1, 40) n")
+    chunk = planned(site)[0]
+    planned(site, anew=True)
+    with pytest.raises(FencedError, match="another load of it has begun"):
+        read(site, chunk)
+    assert site.published().entries == []
+
+
+def test_a_part_of_an_entity_is_planned_within_its_keys_and_opens_nothing(site: Site) -> None:
+    site.sql("INSERT INTO dossier (id) SELECT n FROM generate_series(1, 120) n")
+    chunks = planned(site, entities=["dossier"], low="10", high="80")
+    assert [c.rows for c in chunks] == [50, 20]
+    for chunk in chunks:
+        read(site, chunk)
+    assert sorted(map(int, site.published().field("note"))) == list(range(11, 81))
+    with loader_of(site) as loader:
+        assert not loader.complete(70)
+    assert sum(c.rows for c in planned(site)) == 120  # the whole is planned anew, not gone on with
+
+
+def test_a_dry_run_plans_nothing(site: Site) -> None:
+    site.sql("INSERT INTO dossier (id) SELECT n FROM generate_series(1, 120) n")
+    before = planned(site)
+    read(site, before[0])
+    assert [c.number for c in planned(site, dry_run=True)] == [1, 2, 0]
+    assert [(c.entity, c.number, c.plan) for c in planned(site)] == [(c.entity, c.number, c.plan) for c in before[1:]]
+
+
+def test_an_entity_with_very_many_rows_has_larger_ranges_instead_of_more(site: Site) -> None:
+    site.sql("INSERT INTO dossier (id) SELECT n FROM generate_series(1, 120) n")
+    with loader_of(site) as loader:
+        assert [c.rows for c in loader.plan(entities=["dossier"], size=RangeSize(rows=10, ranges_max=3))] == [40, 40, 40]
 
 
 def test_a_record_a_key_range_or_an_entity_is_loaded_alone(site: Site) -> None:
