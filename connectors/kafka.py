@@ -173,7 +173,7 @@ class Producer:
         try:
             with errors_translated():
                 yield
-        except Exception:
+        except Exception:  # whatever it was, what is queued has an unknown fate: it goes, and the caller sends again from its position
             self._drop(0)
             raise
 
