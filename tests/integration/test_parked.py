@@ -325,8 +325,15 @@ def up(service: City, port: int) -> bool:
 
 # ------------------------------------------------------------------ mass failure stops the line
 def stopped(service: City, system: str, stage: str) -> str:
-    wait(lambda: line(service, system, stage)["state"] == "stopped", story=lambda: str(line(service, system, stage)))
-    return str(line(service, system, stage)["reason"])
+    """Wait until a line has stopped; why. It tries again all the time, and says that it runs while it does."""
+    seen: list[dict[str, object]] = []
+
+    def is_stopped() -> bool:
+        seen.append(line(service, system, stage))
+        return seen[-1]["state"] == "stopped"
+
+    wait(is_stopped, story=lambda: str(seen[-1]))
+    return str(seen[-1]["reason"])
 
 
 def count_at(service: City, prefix: str, expected: int, at: str = "portal") -> None:
