@@ -29,7 +29,13 @@ MEASURES = {
     "full_path_latency": "p99_ms",
 }
 # Jobs with a form of their own: the number they are judged by is made by the job.
-EXTRA_MEASURES = {"scale": "stream_growth", "wards": "workers_peak_mb", "reconcile": "seconds", "memory": "workers_peak_mb"}
+EXTRA_MEASURES = {
+    "scale": "stream_growth",
+    "wards": "workers_peak_mb",
+    "reconcile": "seconds",
+    "delivery": "messages_per_second",
+    "memory": "workers_peak_mb",
+}
 # Memory is told of the load: long enough, and the same for everybody.
 MEMORY_OF = ("load", "full_path")
 

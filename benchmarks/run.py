@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchmarks.contender import Contender
 from benchmarks.debezium import KAFKA_VERSION, Debezium
+from benchmarks.delivery import measure_delivery
 from benchmarks.jobs import measure_latency, measure_load, measure_stream
 from benchmarks.meters import machine
 from benchmarks.ours import Ours
@@ -39,7 +40,7 @@ CONTENDERS: Mapping[str, Factory] = {
 }
 # What is asked for on the flow that the load has started, and what is run on its own.
 FLOW_JOBS = frozenset(("load", "stream", "latency"))
-JOBS = ("load", "stream", "latency", "full_path", "scale", "wards", "reconcile")
+JOBS = ("load", "stream", "latency", "full_path", "scale", "wards", "reconcile", "delivery")
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -73,6 +74,8 @@ def bench(  # noqa: PLR0913  (each option of a command is an argument)
                 _run(servers, factory, side, wanted, report)
         if "reconcile" in wanted:
             _reconcile(servers, sides, report)
+        if "delivery" in wanted and "ours" in sides:
+            _deliver(servers, report)
     if "full_path" in wanted:
         report.copy("load", "full_path", "peer")
         report.copy("latency", "full_path_latency", "peer")
@@ -112,12 +115,20 @@ def _reconcile(servers: Servers, sides: Mapping[Side, Factory], report: Report) 
             report.add_extra("reconcile", side, asdict(found))
 
 
+def _deliver(servers: Servers, report: Report) -> None:
+    """Deliver lives of dossiers to the stand-in of the national portal; there is no peer that does it."""
+    with _kept(report, "delivery"):
+        found = measure_delivery(servers)
+        console.print(f"  ours delivery: {found.messages_per_second} messages/s of one process, each once and in order {found.equal}")
+        report.add_extra("delivery", "ours", asdict(found))
+
+
 @contextmanager
 def _kept(report: Report, what: str) -> Iterator[None]:
     """A contender that fails is a result; whatever comes after is still measured."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001  (see above)
+    except Exception as error:  # noqa: BLE001 - whatever a contender's servers, SQL or code raise is its result
         report.errors.append(f"{what}: {type(error).__name__}: {error}")
 
 

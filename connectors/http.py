@@ -65,6 +65,10 @@ class UnknownOutcome(LienThongError):
     code = "LT-NAT-003"
 
 
+class TooLarge(UnknownOutcome):
+    """The answer is larger than it may be; the rest of it was not read."""
+
+
 class Refused(LienThongError):
     """The service refused this request; `reason` is its own code or one word of ours. Never holds personal data."""
 
@@ -205,7 +209,7 @@ class HttpDoor:
                 piece = b"" if unpack is None else unpack.unconsumed_tail
                 body += unpacked
                 if len(body) > self._limits.bytes_max:
-                    raise UnknownOutcome(f"an answer of more than {self._limits.bytes_max:,} bytes")
+                    raise TooLarge(f"an answer of more than {self._limits.bytes_max:,} bytes")
             if unpack is not None and unpack.unused_data:
                 raise UnknownOutcome("an answer with bytes after its compressed end")
         if unpack is not None and not unpack.eof and body:

@@ -192,7 +192,7 @@ def transaction(connection: Connection) -> Iterator[Cursor]:
             with connection.cursor() as cursor:
                 yield cursor
             connection.commit()
-    except BaseException:
+    except BaseException:  # also an interruption must not leave the transaction open with its locks
         with contextlib.suppress(psycopg2.Error):
             connection.rollback()
         raise

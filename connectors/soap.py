@@ -68,7 +68,7 @@ class Contract:
         """The envelope of a call; raises `Refused` when a field does not fit, before anything leaves."""
         try:
             envelope = self._client.create_message(self._client.service, operation, **fields)
-        except Exception as error:  # noqa: BLE001 - the library's own and Python's; its text quotes values
+        except Exception as error:  # noqa: BLE001 - converters raise whatever Python does, and its text quotes values
             raise Refused("request", f"a request that does not fit its contract ({type(error).__name__})") from None
         self.check(envelope.find(_BODY)[0], "request")
         return envelope
@@ -98,7 +98,7 @@ class Contract:
         """The checked answer as plain values: dictionaries, lists, texts, numbers, times; of a single element, its value."""
         try:
             return serialize_object(self._operation(operation).process_reply(envelope), dict)
-        except Exception as error:  # noqa: BLE001 - the library's own and Python's; its text quotes values
+        except Exception as error:  # noqa: BLE001 - converters raise whatever Python does, and its text quotes values
             raise Refused("answer", f"the answer cannot be read ({type(error).__name__})") from None
 
     def _operation(self, operation: str) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lienthong.errors import FatalError
@@ -45,14 +46,20 @@ class _Window:
     failed: int = 0
     is_wary: bool = False
 
-    def add(self, count: int, now: float) -> None:
+    def add(self, look: _Look) -> None:
+        now = look.at
         if self.is_wary and self.looks:
             self.is_wary = False
-        self.looks.append(_Look(now, count))
-        self.seen += count
+        self.looks.append(look)
+        self.seen += look.seen
         while len(self.looks) > 1 and (self.seen - self.looks[0].seen >= WINDOW_RECORDS or now - self.looks[0].at > WINDOW_SECONDS):
             old = self.looks.popleft()
             self.seen, self.failed = self.seen - old.seen, self.failed - old.failed
+
+    def forget(self, look: _Look) -> None:
+        if any(one is look for one in self.looks):
+            self.looks = deque(one for one in self.looks if one is not look)
+            self.seen, self.failed = self.seen - look.seen, self.failed - look.failed
 
     def fail(self, now: float) -> None:
         if not self.looks:
@@ -73,13 +80,32 @@ class Breaker:
         self.system, self.stop = system, stop
         self._verb, self._clock = verb, clock
         self._windows: dict[str, _Window] = {}
+        self._fresh: list[tuple[str, _Look]] | None = None  # the looks of an attempt
         self._lock = threading.Lock()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What is looked at inside counts only when it ends well: what was rolled back comes again, as often as it takes."""
+        fresh: list[tuple[str, _Look]] = []
+        self._fresh = fresh
+        try:
+            yield
+        except Exception:
+            with self._lock:
+                for entity, look in fresh:
+                    self._windows[entity].forget(look)
+            raise
+        finally:
+            self._fresh = None
 
     def saw(self, entity: str, count: int) -> None:
         """One look brings so many records; those not refused by its end were good."""
         if count:
             with self._lock:
-                self._windows.setdefault(entity, _Window()).add(count, self._clock())
+                look = _Look(self._clock(), count)
+                self._windows.setdefault(entity, _Window()).add(look)
+                if self._fresh is not None:
+                    self._fresh.append((entity, look))
 
     def failed(self, entity: str | None, reason: str, field_name: str | None) -> None:
         """One record is refused; raises `MassFailure` when there are too many. Bytes of no entity will not come better: those are parked."""

@@ -24,6 +24,8 @@ READABLE: dict[str, frozenset[str]] = {
     "instant": TEXT | {"timestamptz", "timestamp", "date"},
     "datetime_compact": TEXT | WHOLE | {"numeric"},
     "datetime_text": TEXT,
+    "day_compact": TEXT | WHOLE | {"numeric"},
+    "day_text": TEXT,
     "date": TEXT | {"date", "timestamp"},
     "date_compact": TEXT | WHOLE | {"numeric"},
     "date_text": TEXT,

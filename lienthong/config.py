@@ -47,6 +47,9 @@ LITERAL_PASSWORD = re.compile(r"(?:(?:^|[\s?&])password\s*=\s*(?!\$\{)[^\s&]|://
 WORDING = (("Input should be", "must be"), ("Tuple", "List"), ("valid dictionary", "mapping of keys to values"))
 """Pydantic's words and ours."""
 
+ADD = {"hub": 'add hub: {dsn: "${HUB_DSN}"}', "kafka": 'add kafka: {bootstrap: "${KAFKA_BOOTSTRAP}"}'}
+"""What to write for a key that is missing, where its name does not say it."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -244,7 +247,7 @@ def _placed(model: type[BaseModel], document: Document, item: Mapping[str, Any])
     path = _real_path(document, item["loc"])
     kind, last = item["type"], item["loc"][-1] if item["loc"] else ""
     if kind == "missing":
-        known = document.problem(path, "CFG-MISSING", f"the key {last} is missing")
+        known = document.problem(path, "CFG-MISSING", f"the key {last} is missing", ADD.get(str(last), ""))
         return known, ((*path, last), kind)
     if kind == "extra_forbidden":
         names = _keys_of(model, path[:-1])

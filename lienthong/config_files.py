@@ -80,7 +80,8 @@ def read_document(path: Path, label: str) -> Document:
             return document
         document.value = _Builder(document).build(node, ())
     except FileNotFoundError:
-        document.problems.append(document.problem((), "CFG-FILE", "the file does not exist", f"looked for {path}"))
+        hint = f"looked for {path}; docs/configuration.md says what it holds"
+        document.problems.append(document.problem((), "CFG-FILE", "the file does not exist", hint))
     except OSError as error:
         document.problems.append(document.problem((), "CFG-FILE", f"the file cannot be read: {error.strerror}"))
     except UnicodeDecodeError as error:

@@ -109,6 +109,7 @@ class Portal(Service):
     rate_per_second: float = Field(200, gt=0, description="the contract rate, of all our processes together")
     deadline_seconds: float = Field(15, gt=0, le=600, description="from the call to the last byte of the answer")
     parallel: int = Field(16, ge=1, le=64, description="messages under way at the same time in one process, of different dossiers")
+    files: tuple[str, ...] = Field((), description="with variant ministry: where papers may be fetched; http(s) addresses that end with a slash")
     applicant_kinds: dict[int, str] | None = Field(None, description="unified kind: the portal's LoaiDoiTuong; default: the variant's own list")
 
 
@@ -137,6 +138,9 @@ def _texts(value: object, path: Path_) -> Iterator[Path_]:
     if isinstance(value, dict):
         for key, inside in value.items():
             yield from _texts(inside, (*path, key))
+    elif isinstance(value, list):
+        for number, inside in enumerate(value):
+            yield from _texts(inside, (*path, number))
     elif isinstance(value, str):
         yield path
 
@@ -156,9 +160,21 @@ def national_problems(document: Document, systems: dict[str, System], contracts:
         if isinstance(endpoint, str) and not _VARIABLE.search(endpoint) and not _ADDRESS.match(endpoint):
             hint = "an http(s) address without user and password"
             yield document.problem((section, "endpoint"), "CFG-VALUE", "not the address of a service", hint)
+    yield from _places(document)
     for section, kind in (("population", "population"), ("portal", "national-portal")):
         yield from _party(document, section, kind, systems)
     yield from _contract(document, contracts)
+
+
+def _places(document: Document) -> Iterator[Problem]:
+    """Where papers may be fetched: a whole folder each, because a link that merely begins alike may lead to another host."""
+    found = document.at(("portal", "files"))
+    if found and document.at(("portal", "variant")) != "ministry":
+        yield document.problem(("portal", "files"), "CFG-VALUE", "papers are put at the portal with variant ministry only", "leave files out")
+    for number, place in enumerate(found if isinstance(found, list) else []):
+        if isinstance(place, str) and not _VARIABLE.search(place) and not (_ADDRESS.match(place) and place.endswith("/")):
+            hint = "an http(s) address without user and password that ends with a slash"
+            yield document.problem(("portal", "files", number), "CFG-VALUE", "not a place to fetch papers from", hint)
 
 
 def _party(document: Document, section: str, kind: str, systems: dict[str, System]) -> Iterator[Problem]:

@@ -192,6 +192,21 @@ def _inserts(document: Document, entity: str, mapping: EntityMap) -> Iterator[Pr
             )
 
 
+def _one_writer(document: Document, entity: str, mapping: EntityMap) -> Iterator[Problem]:
+    """Two fields may be read from one column, but only one of them can say what is written there."""
+    if mapping.each is not None or not mapping.write:
+        return
+    writers: dict[str, str] = {}
+    for name, spec in mapping.fields.items():
+        if spec.column is None or spec.path or not spec.write:
+            continue
+        other = writers.setdefault(spec.column, name)
+        if other != name:
+            message = f"{other} and {name} would both be written to {spec.column}"
+            hint = f"keep one of them, or make the other one {{column: {spec.column}, write: false}}"
+            yield document.problem(_field_path(document, entity, name), "CFG-FIELD", message, hint)
+
+
 def _events(document: Document, entity: str, mapping: EntityMap) -> Iterator[Problem]:
     path: Path_ = ("entities", entity, "events")
     if mapping.events is None:
@@ -209,7 +224,7 @@ def _events(document: Document, entity: str, mapping: EntityMap) -> Iterator[Pro
 
 
 EntityCheck = Callable[[Document, str, EntityMap], Iterator[Problem]]
-ENTITY_CHECKS: tuple[EntityCheck, ...] = (_fields, _parts, _required, _inserts, _events)
+ENTITY_CHECKS: tuple[EntityCheck, ...] = (_fields, _parts, _required, _inserts, _one_writer, _events)
 
 
 # ------------------------------------------------------------------ parents and children

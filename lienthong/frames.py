@@ -35,7 +35,7 @@ STATE, DELETE = 0, 1
 DELIVERED = 1  # flag: the row was inserted by us, so it is no claim that the record exists
 UNKNOWN = -1  # record not known at the source; no base to compare with
 
-Kind = Literal["records", "refused", "set", "step", "overwritten", "heartbeat", "load_complete", "probe"]
+Kind = Literal["records", "refused", "set", "set_part", "step", "overwritten", "heartbeat", "load_complete", "probe"]
 
 
 @dataclass(frozen=True, slots=True)

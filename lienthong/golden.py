@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -54,6 +54,22 @@ def children_of(cursor: Cursor, records: Collection[int]) -> set[int]:
         return set()
     found = rows(cursor, "SELECT record FROM hub.record WHERE parent = ANY(%s) AND merged_into IS NULL", [sorted(records)])
     return {record for (record,) in found}
+
+
+def removals_again(cursor: Cursor, gone: Sequence[tuple[int, str]]) -> list[tuple[int, int, str | None, int]]:
+    """For the router's list: dossiers that were to be taken from a system, where a child of its own (record, system) has now gone itself.
+
+    The child may have kept its dossier's row there.
+    """
+    if not gone:
+        return []
+    found = rows(
+        cursor,
+        """SELECT DISTINCT r.parent, k.system FROM unnest(%s::bigint[], %s::text[]) AS k(record, system)
+           JOIN hub.record r USING (record) JOIN hub.entitled e ON e.record = r.parent AND e.system = k.system WHERE e.state IN ('w', 'd')""",
+        [list(column) for column in zip(*gone, strict=True)],
+    )
+    return [(record, 0, system, 0) for record, system in sorted(found)]
 
 
 def fold_again(cursor: Cursor, authority: Authority, records: Collection[int]) -> None:

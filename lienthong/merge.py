@@ -17,7 +17,7 @@ from lienthong import corrections, golden, hub, links, parked, parked_hold, prob
 from lienthong.authority import Authority, Golden, Said, fold
 from lienthong.batch import Batch, Item, Key, contribution_of, newest, read_messages
 from lienthong.errors import TransientError
-from lienthong.frames import DELETE, STATE, Entry, Note
+from lienthong.frames import DELETE, STATE, Entry
 from lienthong.hub import Known, Row
 from lienthong.identity import claim_of
 from lienthong.settings import Settings
@@ -79,14 +79,15 @@ class Merger:
     def _look(self, cursor: Cursor, batch: Batch, latest: dict[Key, Entry]) -> dict[Key, Known]:
         """Store what one statement can, and look up the rest. Where most is new, as in a load, it is all looked up first."""
         asked = len(latest)
-        known = {} if self._most_is_known else self._known(cursor, latest, batch.notes)
+        known = {} if self._most_is_known else self._known(cursor, latest)
         sole.store(cursor, batch, latest, self._is_static, list(latest if self._most_is_known else latest.keys() & known.keys()))
         if self._most_is_known:
-            known = self._known(cursor, latest, batch.notes)
+            known = self._known(cursor, latest)
         self._most_is_known = 2 * (len(batch.stored) + len(latest.keys() & known.keys())) > asked
         return known
 
-    def _known(self, cursor: Cursor, latest: Mapping[Key, Entry], notes: Iterable[Note]) -> dict[Key, Known]:
+    def _known(self, cursor: Cursor, latest: Mapping[Key, Entry]) -> dict[Key, Known]:
+        """What the hub knows of source records and of those above them, which may come in another batch."""
         keys = dict.fromkeys(latest)
         for (system, entity, _), entry in latest.items():
             if entry.parent is not None:
@@ -99,7 +100,8 @@ class Merger:
         for entry in ended:
             latest[entry.system, entry.entity, entry.key] = entry
             batch.counts[entry.at, entry.system, entry.entity, "captured"] += 1
-        known.update(hub.existing(cursor, [(entry.system, entry.entity, entry.key) for entry in ended]))
+        if ended:
+            known.update(self._known(cursor, {(entry.system, entry.entity, entry.key): entry for entry in ended}))
 
     def _items(self, latest: Mapping[Key, Entry], known: Mapping[Key, Known], batch: Batch) -> list[Item]:
         items = []
@@ -204,6 +206,7 @@ class Merger:
         for record in [r for r, row in old.items() if row.merged_into is not None]:
             links.follow(cursor, record, by_record, old)
         self._contribute(cursor, batch, by_record)
+        hub.note_changed(cursor, golden.removals_again(cursor, _children_gone(batch.items)))
         batch.rerouted += self._fold_all(cursor, batch, by_record, old)
         batch.again |= golden.children_of(cursor, batch.rerouted)
         golden.fold_again(cursor, self.authority, batch.again - by_record.keys())
@@ -349,6 +352,11 @@ def _given_up(items: Iterable[Item]) -> list[tuple[str, int, str, str, str]]:
         for item in items
         if item.known is not None and item.known.claim is not None and item.known.claim != item.claim
     ]
+
+
+def _children_gone(items: Iterable[Item]) -> list[tuple[int, str]]:
+    """Records that are no dossiers and that a system itself has taken away, with the system."""
+    return [(i.record, i.entry.system) for i in items if i.entry.op == DELETE and not i.entry.delivered and i.entry.entity != "dossier"]
 
 
 def _let_go(items: Iterable[Item]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from lienthong import frames
 from lienthong.frames import FrameBuilder, Header, Kind
 
 REFUSED_AT_ONCE = 50
+SET_BYTES_MAX = frames.ENTRY_BYTES_MAX // 2  # of the keys in one note
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Output:
     frames: list[tuple[int, bytes]] = field(default_factory=list)
     refused: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
     sets: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
+    set_parts: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
     records: int = 0
 
     def add(self, entity: str, root: str, mask: int, packed: bytes) -> None:
@@ -62,14 +64,14 @@ class Output:
         if len(kept) >= REFUSED_AT_ONCE:
             self._close_notes("refused", *place, self.refused.pop(place))
 
-    def note_set(self, entity: str, root: str, keys: Sequence[str]) -> int:
-        """Name all children of a root; returns 0, or the bytes of a list that no message carries and that is left out."""
+    def note_set(self, entity: str, root: str, keys: Sequence[str]) -> None:
+        """Name all children of a root; a list that no message carries goes in parts, each of which says for itself who is gone."""
         content = {"root": root, "keys": list(keys)}
-        size = len(orjson.dumps(content))
-        if size > frames.ENTRY_BYTES_MAX:
-            return size
-        self.sets.setdefault((entity, frames.partition_of(self.system, root, self.partitions)), []).append(content)
-        return 0
+        place = (entity, frames.partition_of(self.system, root, self.partitions))
+        if len(orjson.dumps(content)) <= SET_BYTES_MAX:
+            self.sets.setdefault(place, []).append(content)
+        else:
+            self.set_parts.setdefault(place, []).extend(_parts(root, keys))
 
     def close(self) -> list[tuple[int, bytes]]:
         """All frames that were kept: parents before children, contributions before sets."""
@@ -82,10 +84,25 @@ class Output:
             self._close_notes("refused", entity, partition, contents)
         for (entity, partition), contents in self.sets.items():
             self._close_notes("set", entity, partition, contents)
-        self.builders, self.refused, self.sets = {}, {}, {}
+        for (entity, partition), contents in self.set_parts.items():
+            self._close_notes("set_part", entity, partition, contents)
+        self.builders, self.refused, self.sets, self.set_parts = {}, {}, {}, {}
         return self.frames
 
     def _close_notes(self, kind: Kind, entity: str, partition: int, contents: Sequence[dict[str, Any]]) -> None:
         header = Header(self.system, entity, kind, self.epoch, self.version, 0, self.at)
         for frame in frames.note_frame(header, contents):
             self.emit(partition, frame)
+
+
+def _parts(root: str, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The children between two keys, `above` < key <= `through`, in the order of code points; None is open."""
+    part: list[str] = []
+    above, size = None, 0
+    for key in sorted(keys):
+        if size > SET_BYTES_MAX:
+            yield {"root": root, "keys": part, "above": above, "through": part[-1]}
+            above, part, size = part[-1], [], 0
+        part.append(key)
+        size += len(orjson.dumps(key)) + 1
+    yield {"root": root, "keys": part, "above": above, "through": None}

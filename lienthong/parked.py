@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
-from lienthong import parked_hold
+from lienthong import parked_hold, sets
 from lienthong.batch import Batch, Key
 from lienthong.errors import ConfigError, FatalError, RecordError, TransientError
 from lienthong.frames import Entry, Header, Note, partition_of
@@ -161,11 +161,11 @@ def _keep_overwritten(cursor: Cursor, batch: Batch, header: Header, content: dic
 
 def _close_cured(cursor: Cursor, batch: Batch) -> None:
     good = [*(item.entry for item in batch.items), *batch.stored]
-    sets = [note for note in batch.notes if note.header.kind == "set"]  # a refusal of all elements of a root stands under the root's key
-    if not (good or sets) or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind IN ('refused', 'ghost') LIMIT 1"):
+    named = [note for note in batch.notes if note.header.kind in sets.KINDS]  # a refusal of all elements of a root stands under the root's key
+    if not (good or named) or not rows(cursor, "SELECT 1 FROM hub.parked WHERE state = 'open' AND kind IN ('refused', 'ghost') LIMIT 1"):
         return
     cured = [(entry.system, entry.entity, entry.key, entry.version) for entry in good]
-    cured += [(note.header.system, note.header.entity, note.content["root"], note.header.version) for note in sets]
+    cured += [(note.header.system, note.header.entity, note.content["root"], note.header.version) for note in named]
     cursor.execute(_CLOSE, [list(column) for column in zip(*cured, strict=True)])
     closed = cursor.rowcount
     again = [(entry.system, entry.entity, entry.key) for entry in good if entry.epoch > 1]
@@ -173,7 +173,7 @@ def _close_cured(cursor: Cursor, batch: Batch) -> None:
         cursor.execute(_CLOSE_FORMER, [list(column) for column in zip(*again, strict=True)])
         closed += cursor.rowcount
     if closed:
-        batch.counts[good[0].at if good else sets[0].header.at, "*", "*", "cured"] += closed
+        batch.counts[good[0].at if good else named[0].header.at, "*", "*", "cured"] += closed
 
 
 # ------------------------------------------------------------------ what is parked

@@ -107,13 +107,18 @@ def _checked(moment: datetime) -> int:
     return to_micros(moment)
 
 
-def _parse(value: str, form: str, zone: ZoneInfo, what: str) -> int:
-    try:
-        return _checked(datetime.strptime(value.strip(), form).replace(tzinfo=zone))
-    except Unreadable:
-        raise
-    except ValueError:
-        raise Unreadable("impossible_date", f"{len(value)} characters that are not a real {what}") from None
+def _local_reader(form: str, what: str) -> Callable[[str, ZoneInfo], Value]:
+    def read(value: str, zone: ZoneInfo) -> Value:
+        if value.strip() == "":
+            return None
+        try:
+            return _checked(datetime.strptime(value.strip(), form).replace(tzinfo=zone))
+        except Unreadable:
+            raise
+        except ValueError:
+            raise Unreadable("impossible_date", f"{len(value)} characters that are not a real {what}") from None
+
+    return read
 
 
 def _instant(value: str, zone: ZoneInfo) -> Value:
@@ -133,18 +138,6 @@ def _write_local(form: str) -> Callable[[Value, ZoneInfo], Value]:
         return None if value is None else from_micros(int(value)).astimezone(zone).strftime(form)
 
     return write
-
-
-def _datetime_compact(value: str, zone: ZoneInfo) -> Value:
-    if value.strip() == "":
-        return None
-    return _parse(value, "%Y%m%d%H%M%S", zone, "yyyyMMddHHmmss time")
-
-
-def _datetime_text(value: str, zone: ZoneInfo) -> Value:
-    if value.strip() == "":
-        return None
-    return _parse(value, "%d/%m/%Y %H:%M:%S", zone, "dd/MM/yyyy HH:mm:ss time")
 
 
 def _day(moment: date) -> int:
@@ -264,6 +257,10 @@ def _unit_code(value: str, _zone: ZoneInfo) -> Value:
     return text
 
 
+def _local(words: str, form: str, meaning: str) -> Reader:
+    return Reader(f"{words}: {meaning}", ("instant",), _local_reader(form, words), _write_local(form))
+
+
 READERS: dict[str, Reader] = {
     "text": Reader("The text as it is.", ("string",), _text, _same),
     "trimmed": Reader("Text without space around it; empty becomes null.", ("string",), _trimmed, _same),
@@ -272,8 +269,10 @@ READERS: dict[str, Reader] = {
     "integer": Reader("A whole number.", ("int", "long"), _integer, _same),
     "boolean": Reader("t/f, true/false, 1/0, yes/no, có/không.", ("boolean",), _boolean, _same),
     "instant": Reader("timestamptz, a local timestamp in the profile's zone, or ISO 8601 text.", ("instant",), _instant, _write_instant),
-    "datetime_compact": Reader("yyyyMMddHHmmss local time.", ("instant",), _datetime_compact, _write_local("%Y%m%d%H%M%S")),
-    "datetime_text": Reader("dd/MM/yyyy HH:mm:ss local time.", ("instant",), _datetime_text, _write_local("%d/%m/%Y %H:%M:%S")),
+    "datetime_compact": _local("yyyyMMddHHmmss", "%Y%m%d%H%M%S", "local time."),
+    "datetime_text": _local("dd/MM/yyyy HH:mm:ss", "%d/%m/%Y %H:%M:%S", "local time."),
+    "day_compact": _local("yyyyMMdd", "%Y%m%d", "the beginning of that local day."),
+    "day_text": _local("dd/MM/yyyy", "%d/%m/%Y", "the beginning of that local day."),
     "date": Reader("A date column or ISO text.", ("date",), _date_reader("%Y-%m-%d", "yyyy-MM-dd"), _write_date("%Y-%m-%d")),
     "date_compact": Reader("yyyyMMdd.", ("date",), _date_reader("%Y%m%d", "yyyyMMdd"), _write_date("%Y%m%d")),
     "date_text": Reader("dd/MM/yyyy.", ("date",), _date_reader("%d/%m/%Y", "dd/MM/yyyy"), _write_date("%d/%m/%Y")),

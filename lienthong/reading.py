@@ -267,10 +267,7 @@ class EntityReading:
         for child, parent in seen.items():
             by_root.setdefault(parent or "", []).append(child)
         for root, children in by_root.items():
-            if size := output.note_set(self.entity, root, children):
-                words = f"the keys of its {len(children):,} elements are {size:,} bytes where at most {frames.ENTRY_BYTES_MAX:,} are carried: "
-                refusal = Refusal("", "too_large", words + "shorten it at the source; its elements flow on, and which are gone is told then")
-                output.refuse(self.entity, shown(root), self._refused(shown(root), refusal, {"elements": len(children)}) | OF_A_SET)
+            output.note_set(self.entity, root, [key for key in children if len(key) <= KEY_CHARACTERS_MAX])  # a longer one was never taken
 
 
 _APPLIED = """{} LEFT JOIN lienthong.applied a ON a.entity = {} AND a.local_key = {} AND a.state = 'applied'

@@ -15,6 +15,7 @@ from typing import Any
 
 from connectors.postgres import connect
 from lienthong.embedded import Stack
+from tests.commands import command
 
 WAIT_SECONDS = 45.0
 ROLES = ("capture", "merge", "route", "apply")
@@ -121,10 +122,7 @@ class City:
     # ------------------------------------------------------------ commands
     def cli(self, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None) -> Any:
         """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "lienthong", *arguments], env={**self.environment, **(environment or {})},
-            capture_output=True, text=True, timeout=seconds, check=False, cwd=self.folder,
-        )  # fmt: skip
+        done = command(arguments, environment={**self.environment, **(environment or {})}, folder=self.folder, seconds=seconds)
         self.said += done.stdout + done.stderr
         return done
 

@@ -8,13 +8,28 @@ import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from kafka.net import inet
 
 from lienthong.embedded import KafkaBroker, PostgresCluster, Stack
 
 _numbers = count(1)
+_sock_connect = inet.KafkaNetSocket.sock_connect
+
+
+async def _closing_what_fails(self: Any, net: Any, sock: Any, *place: Any, **named: Any) -> Any:
+    """kafka-python 3.0.12 leaves the socket of an attempt to connect that fails to the garbage collector, whose warning is an error here."""
+    try:
+        return await _sock_connect(self, net, sock, *place, **named)
+    except BaseException:
+        sock.close()
+        raise
+
+
+inet.KafkaNetSocket.sock_connect = _closing_what_fails
 
 hypothesis.settings.register_profile("shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("shared machine")

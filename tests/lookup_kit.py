@@ -25,6 +25,8 @@ from tests.merge_kit import settings as merge_settings
 from tests.national_kit import BA, MAI
 
 SYSTEM = "population"
+RATE = 20
+"""Requests a second that the stand-in answers."""
 SECRET = Hmac(kind="hmac", user="us", secret="a secret of the test")
 KEY = "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 CALLER = Caller("canbo01", "000.00.01.H29", "a test of look-ups")

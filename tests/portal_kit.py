@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,43 @@ class PortalStandIn(National):
         return dict(found[0][0]) if found else None
 
 
+class PaperServer:
+    """Where a ward keeps its papers: what is at which path, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.papers: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.status: dict[str, int] = {}
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                told.asked.append(self.path)
+                path = self.path.partition("?")[0]
+                body = told.papers.get(path, b"")
+                self.send_response(told.status.get(path, 200 if path in told.papers else 404))
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/papers/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def put(self, name: str, content: bytes, *, status: int = 200) -> str:
+        """Put a paper there; its link."""
+        self.papers[f"/papers/{name}"], self.status[f"/papers/{name}"] = content, status
+        return f"{self.url}{name}?t=1"
+
+    def close(self) -> None:
+        """End."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
 class Delivery:
     """What a test says, and what the ledger says."""
 
@@ -137,10 +176,19 @@ class Delivery:
         """Say a step of a dossier; its record."""
         return self.say("dossier_event", record, {**EVENT, "status": status, "occurred_at": DAY + hour * HOUR, **values}, parent=dossier)
 
-    def say(self, kind: str, record: int | None, values: Mapping[str, Any], parent: int | None = None) -> int:
+    def filed(self, record: int | None, *papers: Mapping[str, Any], **values: Any) -> int:
+        """Say a dossier with its papers, as one routing pass does; its record."""
+        version = next(self._versions)
+        record = self.say("dossier", record, {**DOSSIER, **values}, version=version)
+        for number, paper in enumerate(papers, start=1):
+            self.say("dossier_component", record * 10 + number, paper, parent=record, version=version)
+        return record
+
+    def say(self, kind: str, record: int | None, values: Mapping[str, Any], parent: int | None = None, version: int | None = None) -> int:
         """Say anything."""
         record = next(self._records) if record is None else record
-        meta = {"record": record, "parent": parent, "epoch": 1, "version": next(self._versions), "withheld": [], "held": [], "yields": []}
+        version = next(self._versions) if version is None else version
+        meta = {"record": record, "parent": parent, "epoch": 1, "version": version, "withheld": [], "held": [], "yields": []}
         value = {**meta, **values} if kind in ("removed", "merged") else {"meta": meta, **values}
         body = frame(schemas.schema_id(kind), out_codec(kind).encode(value))
         self.producer.send(TOPIC, body, key=f"{kind}:{record}".encode(), partition=0, headers=[(DIGEST, digest_of(body))])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+import pytest
 
 import schemas
 from connectors.avro import id_codec, unframe
 from connectors.kafka import Message
 from connectors.postgres import connect, transaction
+from lienthong import hub_schema, in_doubt, route
 from lienthong.errors import TransientError
 from lienthong.readers import to_micros
 from lienthong.route import Router
@@ -120,6 +124,18 @@ class Topics:
 
     def close(self) -> None:
         pass
+
+
+@contextmanager
+def city_in_memory(dsn: str, patch: pytest.MonkeyPatch) -> Iterator[City]:
+    """A city whose router speaks to topics in memory."""
+    topics = Topics()
+    patch.setattr(route, "Producer", lambda *_, **__: topics)
+    patch.setattr(in_doubt, "Ends", lambda _: topics)
+    hub_schema.install(dsn)
+    made = City(dsn, topics)
+    yield made
+    made.close()
 
 
 class City:

@@ -236,14 +236,18 @@ class City:
                 self.targets[name].apply(messages, moves)
                 self._read[topic] = len(self.bus.topics[topic])
 
+    def say(self, *names: str) -> None:
+        """Bring what these systems (or all) have to say as far as the out-topics; nobody has read it yet."""
+        self.capture(*names)
+        self.merge()
+        self.route()
+
     def settle(self) -> int:
         """Run all stages until a whole round brings no message; returns how many messages it took."""
         before = self.bus.total()
         for _ in range(ROUNDS_MAX):
             start = self.bus.total()
-            self.capture()
-            self.merge()
-            self.route()
+            self.say()
             self.apply()
             if self.bus.total() == start:
                 return start - before

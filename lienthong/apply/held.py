@@ -66,10 +66,14 @@ def keep_back(cursor: Cursor, parking: Parking, vault: Vault, arrived: Sequence[
     return free
 
 
+def is_any(cursor: Cursor) -> bool:
+    """Whether anything is parked here."""
+    return bool(rows(cursor, _ANY_PARKED))
+
+
 def cure(cursor: Cursor, settled: Sequence[tuple[str, int, int]]) -> None:
     """Close what is parked of records about which something newer has been applied (entity, record, version): it is of the past."""
-    if settled and rows(cursor, _ANY_PARKED):
-        cursor.execute(_CURE, [list(column) for column in zip(*settled, strict=True)])
+    cursor.execute(_CURE, [list(column) for column in zip(*settled, strict=True)])
 
 
 def release(cursor: Cursor, vault: Vault, again: Callable[[Message], None]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lienthong.apply.table import Write
+from connectors.postgres import Cursor, rows
+from lienthong.apply.table import TargetEntity, Write
 from lienthong.authority import RECORD
 
 if TYPE_CHECKING:
@@ -34,6 +35,28 @@ def write_of(item: Arrived, had: Known | None, parents: Mapping[int, str | None]
         frozenset(name for name in withheld if base is not None and base.get(name) is not None),
         told_key=meta["local_key"],
     )
+
+
+def parents_of(cursor: Cursor, items: Sequence[Arrived], dossiers: TargetEntity | None) -> dict[int, str | None]:
+    """The keys of the dossiers above; of one that was here and is gone there is none: what is under it waits for its return.
+
+    A dossier that was never applied here is the target's own; where its row is not there, it is not there yet, or not any more.
+    """
+    named = {item.value["meta"]["parent"]: item.value["meta"]["parent_key"] for item in items if item.value["meta"]["parent"] is not None}
+    if not named:
+        return {}
+    found: dict[int, str | None] = dict(
+        rows(
+            cursor,
+            "SELECT record, CASE state WHEN 'applied' THEN local_key END FROM lienthong.applied WHERE entity = 'dossier' AND record = ANY(%s)",
+            [list(named)],
+        )
+    )
+    own = {record: key for record, key in named.items() if record not in found and key is not None}
+    if own and dossiers is not None:
+        there = dossiers.documents(cursor, sorted(set(own.values())), lock=False)
+        found |= {record: None for record, key in own.items() if key not in there}
+    return found
 
 
 def key_of(item: Arrived, had: Known | None) -> str | None:

@@ -177,7 +177,7 @@ class ApplyLine:
                 self.consumer.seek_stored([(topic, 0)])
 
     def _release(self) -> None:
-        """Parked records that a person told to replay are put through, also when no message comes."""
+        """Parked records that are told to go through again, by a person or by what they waited for, do so also when no message comes."""
         if time.monotonic() - self._released_at < RELEASE_SECONDS:
             return
         self._released_at = time.monotonic()

@@ -67,6 +67,7 @@ class TargetEntity:
         self.group_of = {name: schemas.field(self.entity, name).group for name in self.fields}
         self._where = {name: layout.origin(str(layout.mapping.fields[name].column)) for name in self.fields}
         self.key = layout.mapping.key
+        self.table = identifier(layout.mapping.table).as_string(cursor)
         columns = layout.types[layout.mapping.table]
         self._key_types = [columns[c].declared for c in self.key]
         self._key_fields = {c: n for n, (part, c) in self._where.items() if part is None and c in self.key}

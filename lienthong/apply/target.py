@@ -15,7 +15,7 @@ from connectors.avro import DamagedError, check_digest, id_codec, unframe
 from connectors.kafka import Message
 from connectors.postgres import Connection, Cursor, DataRefused, connect, errors_translated, rows, transaction
 from lienthong import hub, probe
-from lienthong.apply import held, joined, own_row
+from lienthong.apply import freed, held, joined, own_row
 from lienthong.apply.table import Document, TargetEntity, Write
 from lienthong.breaker import Breaker
 from lienthong.errors import RecordError
@@ -67,6 +67,7 @@ class Outcome:
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     settled: list[tuple[str, int, int]] = field(default_factory=list)  # entity, record, version of what has had its end here
+    freed: freed.Freed = field(default_factory=lambda: freed.Freed())
 
 
 class Target:
@@ -100,22 +101,30 @@ class Target:
     def apply(self, messages: Sequence[Message], moves: Mapping[tuple[str, int], tuple[int | None, int]]) -> Counter[tuple[str, str]]:
         """Apply the messages and move the offsets, all or nothing."""
         outcome = Outcome()
-        with transaction(self.connection) as cursor:
+        with self.breaker.attempt(), transaction(self.connection) as cursor:
             hub.move_offsets(cursor, moves, "lienthong.consumer_offset")
             probe.applied(cursor, messages)
             arrived = list(self._decode(cursor, messages, outcome))
             self._take(cursor, held.keep_back(cursor, self.settings.parking, self.vault, arrived, outcome.counts), outcome)
             for left in self._decode(cursor, joined.without_children(cursor), outcome):
                 self._withdraw(cursor, left, outcome)
-            held.cure(cursor, outcome.settled)
+            self._settle(cursor, outcome)
             self._count(cursor, outcome.counts)
         return outcome.counts
 
     def release(self) -> int:
         """Put through again what a person told to replay; returns how many rows. They were counted when they came."""
         outcome = Outcome()
-        with transaction(self.connection) as cursor:
-            return held.release(cursor, self.vault, lambda one: self._take(cursor, list(self._decode(cursor, [one], outcome)), outcome))
+        with self.breaker.attempt(), transaction(self.connection) as cursor:
+            done = held.release(cursor, self.vault, lambda one: self._take(cursor, list(self._decode(cursor, [one], outcome)), outcome))
+            self._settle(cursor, outcome)
+            return done
+
+    def _settle(self, cursor: Cursor, outcome: Outcome) -> None:
+        """What is parked of what has had its end here is of the past; what waited for it goes through again."""
+        if outcome.settled and held.is_any(cursor):
+            held.cure(cursor, outcome.settled)
+            outcome.freed.wake(cursor)
 
     def _take(self, cursor: Cursor, arrived: Sequence[Arrived], outcome: Outcome) -> None:
         for merged in [a for a in arrived if a.kind == "merged"]:
@@ -212,6 +221,7 @@ class Target:
             outcome.counts[row["entity"], row["outcome"]] += 1
             if row["state"] != "waiting":
                 outcome.settled.append((row["entity"], row["record"], row["version"]))
+                outcome.freed.note(row)
 
     def _put_applied(self, cursor: Cursor, done: Sequence[dict[str, Any]]) -> None:
         applied = [row for row in done if row["state"] == "applied"]
@@ -228,7 +238,7 @@ class Target:
         target = self.entities[entity]
         done: list[dict[str, Any]] = []
         writes = []
-        parents = self._parents(cursor, items)
+        parents = own_row.parents_of(cursor, items, self.entities.get("dossier"))
         for item in items:
             write = own_row.write_of(item, known.get((entity, item.record)), parents)
             if target.layout.mapping.parent is not None and write.parent_key is None:
@@ -248,8 +258,8 @@ class Target:
         self._witness(cursor, target, existing, before, target.documents(cursor, [str(w.local_key) for w in existing], lock=False))
         for write in writes:
             ours = set(target.fields if write.local_key not in before else target.written(write)) - write.back
-            row = _row(entity, write, "applied", "applied", None)
-            done.append(row | {"unwritten": [n for n in target.fields if n not in ours]})
+            row = _row(entity, write, "applied", "applied", None) | {"unwritten": [n for n in target.fields if n not in ours]}
+            done.append(row | freed.by_state(target, known.get((entity, write.record)), write, is_new=write.local_key not in before))
         return done
 
     def _moved(self, cursor: Cursor, target: TargetEntity, existing: Sequence[Write], before: dict[str, Document]) -> dict[str, Document]:
@@ -257,18 +267,6 @@ class Target:
         old = {id(write): str(write.local_key) for write in existing if write.moved}
         target.move(cursor, [write for write in existing if write.moved])
         return before | {str(write.local_key): before[old[id(write)]] for write in existing if write.moved}
-
-    def _parents(self, cursor: Cursor, items: Sequence[Arrived]) -> dict[int, str | None]:
-        """The keys of the dossiers above; of one that was here and is gone there is none: what is under it waits for its return."""
-        wanted = [item.value["meta"]["parent"] for item in items if item.value["meta"]["parent"] is not None]
-        if not wanted:
-            return {}
-        found = rows(
-            cursor,
-            "SELECT record, CASE state WHEN 'applied' THEN local_key END FROM lienthong.applied WHERE entity = 'dossier' AND record = ANY(%s)",
-            [wanted],
-        )
-        return dict(found)
 
     def _witness(
         self, cursor: Cursor, target: TargetEntity, writes: Iterable[Write], before: Mapping[str, Document], after: Mapping[str, Document]
@@ -319,7 +317,7 @@ class Target:
                 state = "kept"
                 error = RecordError("withdraw_kept", None, "the party is no longer entitled to it, but its row was there before us or was edited")
                 self._park(cursor, entity, item.record, error, item.message, outcome, item.version[1])
-            done.append(_row(entity, write, state, state, None))
+            done.append(_row(entity, write, state, state, None) | freed.by_removal(had, write))
         target.delete(cursor, [k for k in take if k is not None])
         return done
 

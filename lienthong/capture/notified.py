@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lienthong.days import day_number
 from lienthong.ddl import OWN_TABLES, image_columns, notification_columns
 from lienthong.layout import full_name
 from lienthong.settings import Profile
@@ -152,6 +153,10 @@ class Notified:
         self.at = max(self.at, other.at)
         self.position = max(self.position, other.position)
         self.count += other.count
+
+    def is_of_a_later_day(self, other: Notified) -> bool:
+        """Whether midnight has passed since another, in Asia/Ho_Chi_Minh."""
+        return day_number(self.at) > day_number(other.at)
 
     @property
     def size(self) -> int:

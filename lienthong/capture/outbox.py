@@ -70,18 +70,20 @@ class OutboxLine(Line):
             return False
         number = self.numbers.draw()
         with self.look() as cursor:
-            notified, position = self._difference(cursor)
-            output = None if notified is None else self.read(cursor, notified, number)
-        if notified is None or output is None:
+            days, position = self._difference(cursor)
+            outputs = [self.read(cursor, notified, number) for notified in days]
+        if not outputs:
             self._quiet(position)
             return False
-        self.publish(output)
+        for output in outputs:
+            self.publish(output)
         self._position = position
-        self.done(number, position, notified.at)
+        self.done(number, position, days[-1].at)
         self._pause = POLL_BUSY_SECONDS
         return True
 
-    def _difference(self, cursor: Cursor) -> tuple[Notified | None, str]:
+    def _difference(self, cursor: Cursor) -> tuple[list[Notified], str]:
+        """What was noted since the last reading, cut at midnight: it counts for its own day."""
         old = {"old": self._position}
         first = rows(cursor, f"{_DIFFERENCE} LIMIT {AT_ONCE}", old)
         now = one(cursor, "SELECT pg_current_snapshot()::text")
@@ -89,10 +91,10 @@ class OutboxLine(Line):
         if next_xid(str(now[0])) < next_xid(self._position):
             self.witness.went_back("transactions that were read there have not happened yet", mark_of(cursor, self.system))
         if not first:
-            return None, resume_point(self._position, str(now[0]), 0)
+            return [], resume_point(self._position, str(now[0]), 0)
         found = first if len(first) < AT_ONCE else streamed(cursor, _DIFFERENCE, old)
-        notified = Notified(self.uses)
         by_transaction: dict[str, Notified] = {}
+        days: list[Notified] = []
         newest = 0
         for number, table, op, key, old_key, image, xid, at in found:
             newest = max(newest, int(xid))
@@ -102,8 +104,10 @@ class OutboxLine(Line):
             one_transaction.position = max(one_transaction.position, int(number))
         for one_transaction in sorted(by_transaction.values(), key=lambda t: t.position):
             one_transaction.end(one_transaction.position)
-            notified.absorb(one_transaction)
-        return notified, resume_point(self._position, str(now[0]), newest)
+            if not days or one_transaction.is_of_a_later_day(days[-1]):
+                days.append(Notified(self.uses))
+            days[-1].absorb(one_transaction)
+        return days, resume_point(self._position, str(now[0]), newest)
 
     def _take(
         self,

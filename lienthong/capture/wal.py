@@ -188,8 +188,8 @@ class WalLine(Line):
         seen = _Snapshot.of(cursor)
         batch: Notified | None = None
         while self._waiting and seen.sees(self._waiting[0].xids):
-            if batch is not None and self._waiting[0].emptied:
-                break  # what came before a TRUNCATE still goes out
+            if batch is not None and (self._waiting[0].emptied or self._waiting[0].is_of_a_later_day(batch)):
+                break  # what came before a TRUNCATE still goes out, and counts for its own day what came before midnight
             following = self._next()
             if batch is None:
                 batch = following

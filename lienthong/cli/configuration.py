@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, chosen, known, note_without_database, out, print_json, settings_of
+from lienthong.cli.shared import DEFAULT_CONFIG, AsJson, ConfigFolder, Exit, chosen, known, note_without_database, out, print_json, settings_of, table
 from lienthong.problems import ConfigProblems, Problem
 
 config_app = typer.Typer(no_args_is_help=True, help="The configuration files.")
@@ -80,6 +80,24 @@ def parked_key() -> int:
     from cryptography.fernet import Fernet
 
     out.out(Fernet.generate_key().decode(), highlight=False)
+    return Exit.FINE
+
+
+@schemas_app.command("fields")
+def schemas_fields(
+    entity: Annotated[str, typer.Argument(help="citizen, dossier, dossier_event, dossier_component, fee, evaluation, procedure, unit or agency.")],
+    as_json: AsJson = False,
+) -> int:
+    """What a profile can map and a contract can grant: the fields of an entity, their groups, and what they mean."""
+    import schemas
+
+    known("entity", entity, schemas.ENTITIES)
+    found = schemas.fields(entity)
+    if as_json:
+        print_json({"schema": "lienthong/fields/1", "entity": entity, "fields": [vars_of(f) for f in found]})
+        return Exit.FINE
+    body = [[f.name, f.type + (", required" if f.required else ""), f.group, f.pii, f.doc] for f in found]
+    out.print(table("", ["field", "type", "group", "class", "meaning"], body, number_from=9))
     return Exit.FINE
 
 

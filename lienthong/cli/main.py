@@ -11,7 +11,20 @@ import typer
 from typer.exceptions import TyperException
 
 from lienthong import __version__, logs
-from lienthong.cli import certificate, configuration, health, lines, national, national_units, operate, parked, purge, reconcile, try_out
+from lienthong.cli import (
+    certificate,
+    configuration,
+    health,
+    lines,
+    national,
+    national_catalogues,
+    national_units,
+    operate,
+    parked,
+    purge,
+    reconcile,
+    try_out,
+)
 from lienthong.cli.shared import Exit, err, out
 from lienthong.errors import ConfigError, FencedError, LienThongError, TransientError
 from lienthong.problems import ConfigProblems
@@ -26,7 +39,10 @@ app = typer.Typer(
     "Examples:\n\n  lienthong demo                       the whole thing on this machine\n\n"
     "  lienthong check --config config      is the configuration right, and does it fit the live tables?",
 )
-for module in (try_out, configuration, operate, parked, reconcile, certificate, national, national_units, lines, health, purge):
+MODULES = (
+    try_out, configuration, operate, parked, reconcile, certificate, national, national_units, national_catalogues, lines, health, purge,
+)  # fmt: skip
+for module in MODULES:
     module.add_to(app)
 
 

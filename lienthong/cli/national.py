@@ -150,8 +150,8 @@ def _done(desk: Desk, row: dict[str, Any], why: str | None, let_go: bool, dry_ru
 @contextmanager
 def _desk(settings: Settings) -> Iterator[Desk]:
     from lienthong import hub
-    from lienthong.national.deliver import portal_of
     from lienthong.national.desk import Desk
+    from lienthong.national.portal import portal_of
     from lienthong.vault import Vault
 
     portal = portal_of(settings)
@@ -235,8 +235,8 @@ def national_access(
     settings = settings_of(config)
     subjects = None
     if subject_of is not None:
-        system = _population(settings).system
-        subjects = [Vault.from_environment().pseudonym(f"person {system}", number) for number in _numbers_of(settings, subject_of)]
+        vault, system = Vault.from_environment(), _population(settings).system
+        subjects = [access.subject_of(vault, system, number) for number in _numbers_of(settings, subject_of)]
     with hub.named():
         connection = connect(settings.hub.dsn, application_name="lienthong national")
         try:

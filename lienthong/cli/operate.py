@@ -222,6 +222,8 @@ def status(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> in
         if document["delivery"] is not None:
             states = document["delivery"]["states"]
             out.print(f"national portal: {', '.join(f'{n:,} {state}' for state, n in states.items())}; lienthong national status", highlight=False)
+            if states["refused"]:
+                out.print("next: lienthong national outbox --state refused", highlight=False)
         note_without_database(settings, "how far it has read is not known here")
     return Exit.FOUND_WRONG if wrong or stuck else Exit.FINE
 

@@ -61,13 +61,17 @@ def parked_list(
         found = desk.find(_wanted(settings, system, entity, reason, kind, older_than, limit))
     for record in found:
         record["advice"] = advice(record["reason"], record["system"])
+    is_all = not any((system, entity, reason, kind, older_than))
+    refused = _refused_by_portal(settings) if is_all else 0
     if as_json:
-        print_json({"schema": "lienthong/parked/1", "records": found})
+        print_json({"schema": "lienthong/parked/1", "records": found, "refused_by_national_portal": refused})
     else:
         body = [[p["ref"], p["kind"], p["system"], p["entity"], _place(p), p["field"], p["message"], p["advice"]] for p in found]
         out.print(table("", ["id", "kind", "system", "entity", "record", "field", "why", "do"], body, number_from=9))
         out.print(f"{len(found)} open", highlight=False)
-    return Exit.FOUND_WRONG if found else Exit.FINE
+        if refused:
+            out.print(f"{refused:,} messages that the national portal would not take: lienthong national outbox --state refused", highlight=False)
+    return Exit.FOUND_WRONG if found or refused else Exit.FINE
 
 
 @parked_app.command("show")
@@ -177,6 +181,14 @@ def parked_discard(
 
 
 # ------------------------------------------------------------------ what they share
+def _refused_by_portal(settings: Settings) -> int:
+    """Messages to the national portal that wait for a person: they are parked in the delivery ledger, with their reasons."""
+    from lienthong import status
+
+    delivery = status.delivery(settings)
+    return 0 if delivery is None else int(delivery["states"]["refused"])
+
+
 @contextmanager
 def _desk(settings: Settings) -> Iterator[Desk]:
     from lienthong.parked_desk import Desk

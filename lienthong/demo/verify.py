@@ -192,8 +192,8 @@ def _key_text(key: Any) -> str:
 
 # ------------------------------------------------------------------ children
 def _judge_children(verdict: Verdict, holdings: Holdings, truth: Truth, entity: str) -> None:
-    held = {system: _by_dossier(verdict, holdings, truth, system, entity) for system in CHILD_TARGETS[entity]}
     journal = _journal(holdings) if entity == "dossier_event" else {}
+    held = {system: _by_dossier(verdict, holdings[system].get(entity, ()), truth, (system, entity), journal) for system in CHILD_TARGETS[entity]}
     for code, root in truth.dossiers.items():
         sources = [PORTAL] if entity == "evaluation" else [s for s in (*root.born, root.processing) if s in root.held]
         expected: dict[tuple[Any, ...], Fields] = {}
@@ -209,13 +209,21 @@ def _judge_children(verdict: Verdict, holdings: Holdings, truth: Truth, entity: 
                 _compare_sets(verdict, system, entity, expected, there, GROUPS[entity])
 
 
-def _by_dossier(verdict: Verdict, holdings: Holdings, truth: Truth, system: str, entity: str) -> dict[str, dict[tuple[Any, ...], Fields]]:
-    """A system's children by dossier and natural key; a second one under the same key is one too many."""
+def _by_dossier(
+    verdict: Verdict, rows: Iterable[Fields], truth: Truth, place: tuple[str, str], journal: Mapping[str, list[Fields]]
+) -> dict[str, dict[tuple[Any, ...], Fields]]:
+    """A system's children by dossier and natural key; a second one under the same key is one too many.
+
+    Not so steps made from a status column: their time is that of a change, several changes may be of one second, and the journal counts them.
+    """
+    system, entity = place
     out: dict[str, dict[tuple[Any, ...], Fields]] = defaultdict(dict)
-    for row in holdings[system].get(entity, ()):
+    for number, row in enumerate(rows):
         if row["code"] not in truth.dossiers:
             continue
         key = (row["code"], *(row[name] for name in CHILD_KEYS[entity]))
+        if row["code"] in journal and _is_bare(row):
+            key = (*key, number)
         if key in out[row["code"]]:
             verdict.extra(system, entity, _key_text(key))
         out[row["code"]][key] = row

@@ -105,6 +105,6 @@ class Server(ABC):
         self._process = ServerProcess(self._command())
         try:
             self._process.wait_until(self._is_ready, what=self.name, timeout_seconds=self.start_timeout_seconds)
-        except BaseException:
+        except BaseException:  # also Ctrl-C while it starts leaves no server behind
             self.kill()
             raise

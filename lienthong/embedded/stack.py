@@ -61,7 +61,7 @@ class Stack:
             try:
                 for start in wait(starts, return_when=FIRST_EXCEPTION).done:
                     start.result()
-            except BaseException:
+            except BaseException:  # also Ctrl-C while they start: none is left running
                 self._abandon(starts)
                 raise
 
@@ -87,7 +87,7 @@ class Stack:
         self._catch_termination()
         try:
             self.start()
-        except BaseException:
+        except BaseException:  # without a start there is no __exit__ that would put the handler back
             self._release_termination()
             raise
         return self

@@ -11,6 +11,7 @@ from typing import Any
 
 from connectors.postgres import Connection, Cursor, one, rows, transaction
 from lienthong.errors import ConfigError
+from lienthong.vault import Vault
 
 COLUMNS = ("at", "officer", "unit", "purpose", "request_id", "operation", "subject", "outcome", "reason", "answered_at")
 TOLD = "asked"
@@ -29,6 +30,11 @@ class Caller:
         """Refuse a look-up that nobody answers for."""
         if not (self.officer.strip() and self.unit.strip() and self.purpose.strip()):
             raise ConfigError("a look-up needs an officer, a unit and a purpose")
+
+
+def subject_of(vault: Vault, system: str, number: str) -> str:
+    """The name under which a person stands in the ledger of a population database."""
+    return vault.pseudonym(f"person {system}", number)
 
 
 # ------------------------------------------------------------------ the ledger

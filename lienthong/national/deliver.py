@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from connectors.http import Busy, Refused, UnknownOutcome
 from connectors.postgres import Connection, connect, one, transaction
 from lienthong import hub
-from lienthong.config_national import Portal
 from lienthong.errors import ConfigError, FatalError, LienThongError, TransientError
-from lienthong.gate import Gate, GateClosed
+from lienthong.gate import GateClosed
 from lienthong.national.intake import Intake
 from lienthong.national.ledger import CONFIRMED, PENDING, PROGRESS, REFUSED, UNKNOWN, Ledger, Outcome, Task
-from lienthong.national.portal import AlreadyThere, PortalClient, client_of
-from lienthong.national.portal_messages import form_of, says, step_key
+from lienthong.national.papers import Papers
+from lienthong.national.portal import AlreadyThere, Ministry, PortalClient, client_of, gate_of, portal_of
+from lienthong.national.portal_messages import Unsendable, form_of, says, step_key
 from lienthong.national.topic import TopicReader
 from lienthong.settings import Settings
 from lienthong.vault import Vault
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 STAGE = "deliver"
 WAIT_SECONDS = 0.02
+GATHER_SECONDS = 0.01  # what comes back within it is stored in one transaction
 RETRY_SECONDS = (0.5, 1, 2, 5, 10, 30, 60)
 NOT_LEFT_SECONDS = 5.0  # at most, for what did not leave or met a busy portal: the gate holds back who asks too often
 STOPPED_RETRY_SECONDS = 5.0
@@ -46,8 +47,10 @@ WHERE system = %s AND state IN ('pending', 'sent', 'unknown') ORDER BY id LIMIT 
 class Courier:
     """Sends single messages and says what became of each; used by many threads at once."""
 
-    def __init__(self, client: PortalClient, *, code_is_issued: bool, settle_seconds: float, rest_seconds: float) -> None:
-        self._client, self._code_is_issued = client, code_is_issued
+    def __init__(
+        self, client: PortalClient, *, code_is_issued: bool, settle_seconds: float, rest_seconds: float, papers: Papers | None = None
+    ) -> None:
+        self._client, self._code_is_issued, self._papers = client, code_is_issued, papers
         self._settle, self._rest = settle_seconds, rest_seconds
 
     def carry(self, task: Task, until: float) -> Outcome:
@@ -63,6 +66,8 @@ class Courier:
                 return self._read_back(task) if task.in_doubt else self._send(task)
         except Refused as error:
             return Outcome(task=task, state=UNKNOWN if task.in_doubt else REFUSED, reason=str(error), wait_seconds=_backoff(task), is_answer=True)
+        except Unsendable as error:
+            return Outcome(task=task, state=REFUSED, reason=str(error))
         except UnknownOutcome as error:
             return Outcome(task=task, state=UNKNOWN, reason=str(error), wait_seconds=max(self._settle, _backoff(task)))
         except GateClosed as error:
@@ -76,6 +81,8 @@ class Courier:
     def _send(self, task: Task) -> Outcome:
         if self._code_is_issued and task.code is None:
             return self._issue(task)
+        if self._papers is not None and task.kind != PROGRESS and (body := self._papers.put(task.body)) is not None:
+            return Outcome(task=task, state=PENDING, body=body)
         try:
             self._client.send(task.kind, {"MaHoSo": task.code, **task.body})
         except AlreadyThere as error:
@@ -126,15 +133,20 @@ class Deliverer:
             cursor.execute(hub.KEYED)
         form = form_of(portal.variant, portal.applicant_kinds)
         self.ledger = Ledger(portal.system, vault)
-        rate = portal.rate_per_second
-        self.gate = Gate(settings.hub.dsn, f"portal {portal.system}", rate, max(1, int(rate / 10)), rest_seconds=portal.rest_seconds)
+        self.gate = gate_of(settings.hub.dsn, portal)
         self.client = client_of(portal, self.gate, stop)
+        self.papers = Papers(settings.hub.dsn, portal, self.client) if isinstance(self.client, Ministry) else None
         self.courier = Courier(
-            self.client, code_is_issued=form.code_is_issued, settle_seconds=portal.deadline_seconds, rest_seconds=portal.rest_seconds
+            self.client,
+            code_is_issued=form.code_is_issued,
+            settle_seconds=portal.deadline_seconds,
+            rest_seconds=portal.rest_seconds,
+            papers=self.papers,
         )
         self._lease = LEASE_SECONDS + 3 * portal.deadline_seconds + 4 * portal.parallel / portal.rate_per_second
         self._pool = ThreadPoolExecutor(portal.parallel, thread_name_prefix="deliver")
         self._flying: dict[Future[Outcome], Task] = {}
+        self._ended: list[Outcome] = []  # what has come back and is not stored yet
         self._resting_until, self._beat_at = 0.0, 0.0
         self.state, self.reason = "running", ""
         self.topic = TopicReader(settings, portal.system, Intake(self.ledger, form))
@@ -146,25 +158,30 @@ class Deliverer:
         self.topic.check()
         settled = self._turn()
         self._beat()
-        if not settled:
+        if settled:
+            time.sleep(GATHER_SECONDS)
+        else:
             self._rest()
         return settled
 
     def _turn(self) -> int:
-        done = [future for future in self._flying if future.done()]
-        outcomes = [self._result(future) for future in done]
-        free = self.portal.parallel - (len(self._flying) - len(done))
+        for future in [future for future in self._flying if future.done()]:
+            self._ended.append(self._result(future))
+            del self._flying[future]
+        free = self.portal.parallel - len(self._flying)
         tasks: list[Task] = []
+        settled: list[Outcome] = []
         until = time.monotonic() + self._lease - 2 * self.portal.deadline_seconds
-        if outcomes or (free and time.monotonic() >= self._resting_until):
+        if self._ended or (free and time.monotonic() >= self._resting_until):
             with transaction(self.hub) as cursor:
-                self.ledger.settle(cursor, outcomes)
+                settled = self.ledger.at_hand(cursor, self._ended)
+                self.ledger.settle(cursor, settled)
                 if free and time.monotonic() >= self._resting_until:
                     tasks = self.ledger.claim(cursor, free, self._lease)
-        for future in done:
-            del self._flying[future]
+        stored = {outcome.task.id for outcome in settled}
+        self._ended = [outcome for outcome in self._ended if outcome.task.id not in stored]
         self._flying |= {self._pool.submit(self._carry, task, until): task for task in tasks}
-        return len(outcomes)
+        return len(settled)
 
     def _carry(self, task: Task, until: float) -> Outcome:
         """What stops the line is told as the message's outcome: the request did not leave, or its answer was about us and not about it."""
@@ -207,6 +224,8 @@ class Deliverer:
         self._beat_at = time.monotonic()
         now = int(time.time() * 1_000_000)
         self.gate.state()  # a gate without a hub lets nothing through: the role begins anew
+        if self.papers is not None:
+            self.papers.check()
         with transaction(self.hub) as cursor:
             oldest = (one(cursor, _OLDEST, [self.system]) or (None,))[0]
             through = oldest if oldest is not None else now if self.topic.is_drained else 0
@@ -221,20 +240,15 @@ class Deliverer:
         unsent = [Outcome(task=task, state=UNKNOWN if task.in_doubt else PENDING) for future, task in self._flying.items() if future.cancelled()]
         try:
             with transaction(self.hub) as cursor:
-                self.ledger.settle(cursor, [*ended, *unsent])
+                self.ledger.settle(cursor, [*self._ended, *ended, *unsent])
         except TransientError as error:  # they are read back when their claims have ended
             logger.warning(str(error), extra={"action": "deliver_close", "system": self.system})
         self.client.close()
+        if self.papers is not None:
+            self.papers.close()
         self.gate.close()
         self.topic.close()
         self.hub.close()
-
-
-def portal_of(settings: Settings) -> Portal:
-    """The configured portal; raises `ConfigError` when there is none."""
-    if settings.national is None or settings.national.portal is None:
-        raise ConfigError("no national portal is configured: national.yaml has no section portal (docs/national.md)")
-    return settings.national.portal
 
 
 def run(settings: Settings, vault: Vault, stop: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ SHOWN = frozenset(
         "MaHoSo", "MaTTHC", "TenTTHC", "DonViXuLy", "NoiNopHoSo", "KenhThucHien", "LoaiDoiTuong", "TrangThaiHoSo", "TrangThai", "ThoiDiemXuLy",
         "PhongBanXuLy", "NgayNopHoSo", "NgayTiepNhan", "NgayHenTra", "NgayTra", "NgayKetThucXuLy", "NgayTuChoi", "LoaiDinhDanh", "MaPhiLePhi",
         "TenPhiLePhi", "HinhThucThu", "Gia", "MaThanhPhanHoSo", "SoLuong", "DuocSoHoa", "DuocTaiSuDung", "IsDeleted", "MaGiayToKetQua",
+        "MaLinhVuc", "IdTepTin", "HashTepTin",
     }
 )  # fmt: skip
 """Fields that say nothing about a person; of the others the last four characters are shown."""

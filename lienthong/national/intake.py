@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _NAMES = {schemas.schema_id(name): name for name in schemas.RECORDS}
 _CHILDREN = ("fee", "dossier_component")
 _ENTITIES = ("dossier", *_CHILDREN, "dossier_event")
+_PROCEDURE = "procedure"
 
 _KNOWN = """
 SELECT entity, record, dossier, epoch, version FROM hub.delivery_part
@@ -40,6 +41,12 @@ WHERE (p.epoch, p.version) < (excluded.epoch, excluded.version)
 _PARTS = """
 SELECT entity, body FROM hub.delivery_part WHERE system = %s AND dossier = %s AND body IS NOT NULL ORDER BY record
 """
+_PUT_PROCEDURE = """
+INSERT INTO hub.delivery_procedure AS p (system, record, epoch, version, code, field) VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (system, record) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, code = excluded.code, field = excluded.field
+WHERE (p.epoch, p.version) < (excluded.epoch, excluded.version)
+"""
+_FIELD = "SELECT min(field) FROM hub.delivery_procedure WHERE system = %s AND code = %s HAVING count(DISTINCT field) = 1"
 _OTHER_WITH_CODE = "SELECT dossier FROM hub.delivery_dossier WHERE system = %s AND code = %s AND dossier <> %s LIMIT 1"
 NO_DOSSIER = 0
 """Stands for the record of a message that cannot be read."""
@@ -71,7 +78,9 @@ class Intake:
     def take(self, cursor: Cursor, batch: Sequence[Message]) -> None:
         """Queue a batch; the caller moves the offset in the same transaction."""
         damaged: list[str] = []
-        arrived = list(self._decode(cursor, batch, damaged))
+        decoded = list(self._decode(cursor, batch, damaged))
+        self._know_procedures(cursor, [one for one in decoded if one.entity == _PROCEDURE])
+        arrived = [one for one in decoded if one.entity != _PROCEDURE]
         targets = [one.values["record"] for one in arrived if one.kind == "merged" and one.entity == "dossier"]
         self._digests = self.ledger.lock(cursor, [one.dossier for one in arrived] + targets + [NO_DOSSIER] * bool(damaged))
         for reason in damaged:
@@ -96,13 +105,13 @@ class Intake:
                 damaged.append(self._damaged(message, type(error).__name__))
                 continue
             entity = value["entity"] if kind in ("removed", "merged") else kind
-            if entity in _ENTITIES:
+            if entity in (*_ENTITIES, _PROCEDURE):
                 yield self._arrived(cursor, kind, entity, value)
 
     def _arrived(self, cursor: Cursor, kind: str, entity: str, value: dict[str, Any]) -> Arrived:
         meta = value.pop("meta", value)
         record = value["from"] if kind == "merged" else meta["record"]
-        dossier = record if entity == "dossier" else meta.get("parent")
+        dossier = record if entity in ("dossier", _PROCEDURE) else meta.get("parent")
         if dossier is None:
             found = first(
                 cursor,
@@ -117,6 +126,17 @@ class Intake:
         reason = f"{message.topic} offset {message.offset} cannot be read ({why}); the next state of its record replaces it"
         logger.warning(reason, extra={"action": "deliver_damaged", "system": self.ledger.system})
         return reason
+
+    def _know_procedures(self, cursor: Cursor, procedures: Sequence[Arrived]) -> None:
+        """Keep the field of each procedure the contract grants; dossiers carry it from their next state on."""
+        for one in procedures:
+            said = one.values if one.kind == _PROCEDURE else {}
+            cursor.execute(_PUT_PROCEDURE, [self.ledger.system, one.record, *one.version, said.get("procedure_code"), said.get("field_code")])
+
+    def _field_of(self, cursor: Cursor, procedure: str | None) -> str | None:
+        """The field of a procedure; None when nobody told it, or two records of the procedure tell two."""
+        found = None if procedure is None else first(cursor, _FIELD, [self.ledger.system, procedure])
+        return None if found is None else found[0]
 
     def _fresh(self, cursor: Cursor, arrived: Sequence[Arrived]) -> list[Arrived]:
         """Without what is older than, or the same as, what was taken before."""
@@ -155,9 +175,11 @@ class Intake:
             return  # it has not come yet, or has gone
         fields, reason = None, None
         try:
-            fields = messages.dossier_fields(self.form, held["dossier"][0], held["fee"], held["dossier_component"])
-            if "MaHoSo" in fields and self._is_there_as(cursor, dossier, held["dossier"][0].get("local_code")):
-                fields["MaHoSo"] = held["dossier"][0]["local_code"]
+            values = held["dossier"][0]
+            field = self._field_of(cursor, values.get("procedure_code"))
+            fields = messages.dossier_fields(self.form, values, held["fee"], held["dossier_component"], field)
+            if "MaHoSo" in fields and self._is_there_as(cursor, dossier, values.get("local_code")):
+                fields["MaHoSo"] = values["local_code"]
             self._know_code(cursor, dossier, fields.get("MaHoSo"))
             digest = messages.digest(fields)
         except messages.Unsendable as error:

@@ -45,6 +45,7 @@ UPDATE hub.delivery m SET state = g.state, reason = g.reason, answered_at = CASE
   sent_at = CASE WHEN g.state <> 'pending' THEN m.sent_at END
 FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::boolean[]) AS g(id, state, reason, is_answer) WHERE m.id = g.id
 """
+_BODY = "UPDATE hub.delivery m SET body = g.body FROM unnest(%s::bigint[], %s::bytea[]) AS g(id, body) WHERE m.id = g.id"
 _LEARN = """
 UPDATE hub.delivery_dossier d SET is_there = coalesce(g.is_there, d.is_there), code = coalesce(g.code, d.code)
 FROM unnest(%s::bigint[], %s::boolean[], %s::text[]) AS g(dossier, is_there, code) WHERE d.system = %s AND d.dossier = g.dossier
@@ -88,6 +89,7 @@ class Outcome:
     rest_seconds: float = 0.0  # so long nothing is to be tried at all
     is_there: bool | None = None  # what is known of the dossier now
     code: str | None = None  # issued by the portal
+    body: dict[str, Any] | None = None  # with the ids of the papers that were put: stored before it is sent
     is_answer: bool = False  # of the portal, about this message
 
 
@@ -253,6 +255,14 @@ class Ledger:
         if tasks:
             cursor.execute(_MARK, [[task.id for task in tasks], [task.kind for task in tasks], [task.request_id for task in tasks]])
 
+    def at_hand(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Those that can be settled at once: not of dossiers to which a batch of messages is being queued at this moment. Takes their dossiers."""
+        if not outcomes:
+            return []
+        statement = "SELECT dossier FROM hub.delivery_dossier WHERE system = %s AND dossier = ANY(%s) ORDER BY dossier FOR UPDATE SKIP LOCKED"
+        free = {dossier for (dossier,) in rows(cursor, statement, [self.system, [outcome.task.dossier for outcome in outcomes]])}
+        return [outcome for outcome in outcomes if outcome.task.dossier in free]
+
     def settle(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> int:
         """Store what became of tasks; returns of how many: whoever lost a claim leaves it to who has it now."""
         ordered = sorted(outcomes, key=lambda outcome: outcome.task.dossier)
@@ -271,6 +281,9 @@ class Ledger:
         columns = [(o.task.id, o.state, o.reason, o.is_answer) for o in outcomes]
         if columns:
             cursor.execute(_SETTLE, [list(column) for column in zip(*columns, strict=True)])
+        changed = [(o.task.id, self.seal(o.body)) for o in outcomes if o.body is not None]
+        if changed:
+            cursor.execute(_BODY, [list(column) for column in zip(*changed, strict=True)])
         learned = [(o.task.dossier, o.is_there, o.code) for o in outcomes if o.is_there is not None or o.code is not None]
         if learned:
             cursor.execute(_LEARN, [*(list(column) for column in zip(*learned, strict=True)), self.system])

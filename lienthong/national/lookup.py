@@ -110,7 +110,7 @@ class LookUp:
 
     def subject(self, number: str) -> str:
         """The name under which a person stands in the ledger, and the local key of the population database's word."""
-        return self._vault.pseudonym(f"person {self._configured.system}", number)
+        return access.subject_of(self._vault, self._configured.system, number)
 
     def close(self) -> None:
         """Drop all connections."""

@@ -15,14 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from connectors.http import CredentialsRefused, HttpDoor, Limits, NotSent, Refused, UnknownOutcome
 from connectors.rest import Reply, RestDoor
 from lienthong.config_national import Portal
-from lienthong.errors import LienThongError, TransientError
+from lienthong.errors import ConfigError, LienThongError, TransientError
+from lienthong.gate import Gate
 from lienthong.national.portal_messages import Fields, step_key
+from lienthong.settings import Settings
 
 FINE = "0"
 EXISTS = frozenset({"3", "-3"})
@@ -31,6 +34,7 @@ SESSION_OVER = frozenset({"-1", "401"})
 _SESSION_WORDS = re.compile(r"session|phiên (làm việc|đăng nhập|kết nối)", re.IGNORECASE)
 _DIGITS = re.compile(r"\d{4,}")
 _REASON_CHARACTERS = 200
+ANSWER_BYTES_MAX = Limits().bytes_max
 _NO_SESSION = "the portal takes no session that it has just given; ask its operator about the account"
 
 _again = retry(retry=retry_if_exception_type(NotSent), stop=stop_after_attempt(3), wait=wait_random(0.1, 0.5), reraise=True)
@@ -81,9 +85,10 @@ class _SessionOver(Exception):
 class PortalClient(ABC):
     """One portal, from any thread."""
 
-    def __init__(self, portal: Portal, gate: Pass, stop: Callable[[], bool]) -> None:
+    def __init__(self, portal: Portal, gate: Pass, stop: Callable[[], bool], bytes_max: int = ANSWER_BYTES_MAX) -> None:
         certificate = (portal.certificate, portal.key) if portal.certificate and portal.key else None
-        door = HttpDoor(portal.endpoint, limits=Limits(seconds=portal.deadline_seconds), verify=portal.authority or True, certificate=certificate)
+        limits = Limits(seconds=portal.deadline_seconds, bytes_max=bytes_max)
+        door = HttpDoor(portal.endpoint, limits=limits, verify=portal.authority or True, certificate=certificate)
         self._rest, self._portal, self._gate, self._stop = RestDoor(door), portal, gate, stop
         self._log_in = _LogIn()
         self._mine = threading.local()
@@ -112,6 +117,10 @@ class PortalClient(ABC):
     @abstractmethod
     def next_code(self, request_id: str) -> str:
         """A code for a new dossier, where the portal issues them."""
+
+    def catalogue(self, service: str, **asked: str) -> list[dict[str, Any]]:
+        """The rows of one of the portal's catalogues; raises `ConfigError` where the interface has none."""
+        raise ConfigError("this variant of the portal's interface has no catalogues; with variant lgsp there are")
 
     @abstractmethod
     def _open_session(self) -> str:
@@ -192,6 +201,14 @@ class Lgsp(PortalClient):
         """Raises `Refused`: this variant issues no codes."""
         raise Refused("no-code", "this variant of the portal issues no codes")
 
+    @_again
+    def catalogue(self, service: str, **asked: str) -> list[dict[str, Any]]:
+        """As `PortalClient.catalogue`; raises `UnknownOutcome` for an answer that is no list of rows."""
+        found = self._service(service, asked).document.get("result")
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise UnknownOutcome(f"an answer to {service} without a list of rows")
+        return found
+
     def _service(self, service: str, more: Mapping[str, Any], *, is_create: bool = False) -> Reply:
         def ask(session: str) -> Reply:
             reply = self._call("POST", "/mapi/g", {"session": session, "madonvi": self._portal.unit, "service": service, **more})
@@ -241,7 +258,7 @@ class Ministry(PortalClient):
 
     def upload(self, name: str, content: bytes) -> tuple[str, str]:
         """Put a file there; its id and the portal's own SHA-256 of it (`IdTepTin`, `HashTepTin`)."""
-        reply = self._with_session(lambda token: self._checked(token, "POST", "/tep-tin", content=content, headers={"x-ten-tep": name}))
+        reply = self._with_session(lambda token: self._checked(token, "POST", "/tep-tin", content=content, headers={"x-ten-tep": quote(name)}))
         found = reply.document.get("IdTepTin"), reply.document.get("HashTepTin")
         if not all(isinstance(part, str) and part for part in found):
             raise UnknownOutcome("an answer without the file's id and hash")
@@ -264,9 +281,22 @@ class Ministry(PortalClient):
         raise Refused(str(reply.status), _reason(str(reply.status), reply.document.get("message"), fields or {}))
 
 
-def client_of(portal: Portal, gate: Pass, stop: Callable[[], bool]) -> PortalClient:
-    """The client of the configured variant."""
-    return {"lgsp": Lgsp, "ministry": Ministry}[portal.variant](portal, gate, stop)
+def client_of(portal: Portal, gate: Pass, stop: Callable[[], bool], bytes_max: int = ANSWER_BYTES_MAX) -> PortalClient:
+    """The client of the configured variant; `bytes_max` is what one answer may be."""
+    return {"lgsp": Lgsp, "ministry": Ministry}[portal.variant](portal, gate, stop, bytes_max)
+
+
+def portal_of(settings: Settings) -> Portal:
+    """The configured portal; raises `ConfigError` when there is none."""
+    if settings.national is None or settings.national.portal is None:
+        raise ConfigError("no national portal is configured: national.yaml has no section portal (docs/national.md)")
+    return settings.national.portal
+
+
+def gate_of(hub: str, portal: Portal) -> Gate:
+    """The gate all requests to this portal go through, whoever makes them."""
+    rate = portal.rate_per_second
+    return Gate(hub, f"portal {portal.system}", rate, max(1, int(rate / 10)), rest_seconds=portal.rest_seconds)
 
 
 # ------------------------------------------------------------------ answers

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +47,7 @@ class Form:
     instant: Callable[[int], str]
     applicant_kinds: Mapping[int, str]
     code_is_issued: bool  # by the portal, before a dossier is created
+    takes_files: bool  # papers are put there; otherwise they travel as links
 
 
 def compact(micros: int) -> str:
@@ -59,8 +60,8 @@ def iso(micros: int) -> str:
     return from_micros(micros).astimezone(ZONE).isoformat(timespec="seconds")
 
 
-LGSP = Form(instant=compact, applicant_kinds=MappingProxyType({1: "1", 2: "2", 3: "3", 4: "4"}), code_is_issued=False)
-MINISTRY = Form(instant=iso, applicant_kinds=MappingProxyType({1: "0", 2: "1"}), code_is_issued=True)
+LGSP = Form(instant=compact, applicant_kinds=MappingProxyType({1: "1", 2: "2", 3: "3", 4: "4"}), code_is_issued=False, takes_files=False)
+MINISTRY = Form(instant=iso, applicant_kinds=MappingProxyType({1: "0", 2: "1"}), code_is_issued=True, takes_files=True)
 """The list of 2026 knows citizens, enterprises and household businesses; agencies and other organisations have no place in it."""
 
 _TEXTS = MappingProxyType(
@@ -76,6 +77,7 @@ _INSTANTS = MappingProxyType(
     }
 )  # fmt: skip
 _REJECTED = 3
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 NATIONAL_FORM = re.compile(r"(\d{3}\.\d{2}\.\d{2}\.)?[A-Z]\d{2}(\.\d{2,5})*-(\d{6}|\d{8})-\d{4,7}")
 
 
@@ -84,17 +86,21 @@ def form_of(variant: str, applicant_kinds: Mapping[int, str] | None = None) -> F
     form = {"lgsp": LGSP, "ministry": MINISTRY}[variant]
     if applicant_kinds is None:
         return form
-    return Form(instant=form.instant, applicant_kinds=applicant_kinds, code_is_issued=form.code_is_issued)
+    return replace(form, applicant_kinds=applicant_kinds)
 
 
 # ------------------------------------------------------------------ messages
-def dossier_fields(form: Form, dossier: Values, fees: Sequence[Values] = (), papers: Sequence[Values] = ()) -> Fields:
-    """The fields of `DongBoHoSoMC`; raises `Unsendable`. Where the portal issues the codes, `MaHoSo` is added when it has."""
+def dossier_fields(form: Form, dossier: Values, fees: Sequence[Values] = (), papers: Sequence[Values] = (), field: str | None = None) -> Fields:
+    """The fields of `DongBoHoSoMC`; raises `Unsendable`. Where the portal issues the codes, `MaHoSo` is added when it has.
+
+    `field` is the code of the field of the dossier's procedure, where that is known.
+    """
     fields: Fields = {}
     if not form.code_is_issued:
         code = _text("MaHoSo", dossier_code(dossier))
         fields["MaHoSo"] = _required("MaHoSo", code, "the dossier has no code in the form the portal knows, and none is invented")
     fields["MaTTHC"] = _required("MaTTHC", _text("MaTTHC", dossier.get("procedure_code")), "nobody told the procedure")
+    _put(fields, "MaLinhVuc", _text("MaLinhVuc", field))
     agency = _text("DonViXuLy", dossier.get("processing_agency_code"))
     fields["DonViXuLy"] = _required("DonViXuLy", agency, "nobody told which agency processes the dossier")
     fields["LoaiDoiTuong"] = _applicant_kind(form, dossier.get("applicant_kind"))
@@ -108,7 +114,7 @@ def dossier_fields(form: Form, dossier: Values, fees: Sequence[Values] = (), pap
     _put(fields, "KenhThucHien", _number(dossier.get("channel")))
     _put(fields, "DinhDanhCHS", _identity(dossier.get("applicant_personal_number")))
     _put(fields, "DanhSachLePhi", [_fee(fee) for fee in fees])
-    _put(fields, "TaiLieuNop", [_file(paper) for paper in papers if not _is_other(paper)])
+    _put(fields, "TaiLieuNop", [_file(form, paper) for paper in papers if not _is_other(paper)])
     _put(fields, "DanhSachTepDinhKemKhac", [_other(paper) for paper in papers if _is_other(paper)])
     _put(fields, "DanhSachGiayToKetQua", _results(dossier))
     return fields
@@ -236,12 +242,14 @@ def _fee(fee: Values) -> Fields:
     return fields
 
 
-def _file(paper: Values) -> Fields:
+def _file(form: Form, paper: Values) -> Fields:
     fields: Fields = {"IsDeleted": "False"}
     for name, theirs in (("component_code", "MaThanhPhanHoSo"), ("name", "TenTepDinhKem"), ("file_link", "DuongDanTaiTepTin")):
         _put(fields, theirs, _text(theirs, paper.get(name)))
     for name, theirs in (("digitised", "DuocSoHoa"), ("reused", "DuocTaiSuDung")):
         _put(fields, theirs, None if paper.get(name) is None else str(int(paper[name])))
+    if form.takes_files and paper.get("file_link") and _SHA256.fullmatch(paper.get("file_hash") or ""):
+        fields["HashTepTin"] = paper["file_hash"].lower()
     return fields
 
 

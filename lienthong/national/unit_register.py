@@ -126,13 +126,13 @@ def differences(ours: Mapping[str, Listed], theirs: Mapping[str, Listed]) -> lis
 
 def _changes(mine: Listed, other: Listed) -> Iterator[Difference]:
     if mine.name != other.name:
-        kind: Kind = "spelling" if _sound(mine.name) == _sound(other.name) else "renamed"
+        kind: Kind = "spelling" if sound(mine.name) == sound(other.name) else "renamed"
         yield Difference(kind, mine.code, mine.level, mine.name, other.name)
     if mine.parent != other.parent:
         yield Difference("moved", mine.code, mine.level, mine.parent, other.parent)
 
 
-def _sound(name: str) -> list[list[str]]:
+def sound(name: str) -> list[list[str]]:
     """A name whatever its spelling: case, where the tone mark stands (Hoà, Hòa), zeros before a number (Phường 01, Phường 1)."""
     plain = re.sub(r"\b0+(?=\d)", "", unicodedata.normalize("NFC", name).casefold())
     return [sorted(unicodedata.normalize("NFD", word)) for word in plain.split()]

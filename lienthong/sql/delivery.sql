@@ -43,6 +43,23 @@ CREATE INDEX IF NOT EXISTS delivery_of ON hub.delivery (system, record, id);
 CREATE UNIQUE INDEX IF NOT EXISTS delivery_told ON hub.delivery (system, dossier, told) WHERE kind = 'progress' AND state <> 'refused';
 CREATE INDEX IF NOT EXISTS delivery_step ON hub.delivery (system, dossier, step) WHERE kind = 'progress' AND state = 'confirmed';
 
+-- Files at the portal (variant ministry), by the SHA-256 of their content: one that many messages carry is put once.
+CREATE TABLE IF NOT EXISTS hub.delivery_file (
+  system text, digest bytea,
+  id text,                                    -- the portal's; null: it is being put, or was without an answer
+  asked_until timestamptz NOT NULL,           -- while it is being put: nobody else puts it until then
+  PRIMARY KEY (system, digest)
+);
+
+-- The fields of procedures as the out-topic said them, for the messages of their dossiers. code null: gone.
+CREATE TABLE IF NOT EXISTS hub.delivery_procedure (
+  system text, record bigint,
+  epoch bigint NOT NULL, version bigint NOT NULL,
+  code text, field text,
+  PRIMARY KEY (system, record)
+);
+CREATE INDEX IF NOT EXISTS delivery_procedure_code ON hub.delivery_procedure (system, code);
+
 -- How many messages there are of each state; kept by the deliverers, because a count of all would be slow after a year.
 CREATE TABLE IF NOT EXISTS hub.delivery_count (
   system text, outcome text, n bigint NOT NULL,

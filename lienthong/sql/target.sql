@@ -71,7 +71,7 @@ CREATE TABLE IF NOT EXISTS lienthong.parked (
     partition int,
     "offset" bigint,
     payload bytea,
-    state text NOT NULL DEFAULT 'parked', -- parked | replay (a person told to) | replayed | discarded | cured (something newer was applied)
+    state text NOT NULL DEFAULT 'parked', -- parked | replay (a person told to, or what it waited for has come) | replayed | discarded | cured (something newer was applied)
     closed_at timestamptz
 );
 ALTER TABLE lienthong.parked ADD COLUMN IF NOT EXISTS closed_at timestamptz;

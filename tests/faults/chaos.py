@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tests.faults.kills import APPLY_POINTS, CAPTURE_POINTS, MERGE_POINTS, ROUTE_POINTS, kill_cluster
-from tests.faults.oracle import SYSTEMS, Verdict
+from tests.faults.oracle import Verdict
 from tests.faults.stack import ROLES, FaultCity, canaries
 from tests.faults.suite import Cities, say
 from tests.faults.sweep import leaks, thorough
+from tests.faults.words import SYSTEMS
 
 POINTS = {"merge-1": MERGE_POINTS, "merge-2": MERGE_POINTS, "apply": APPLY_POINTS, "capture": CAPTURE_POINTS, "route": ROUTE_POINTS}
 ROUND_SECONDS = 25.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from random import Random
@@ -147,11 +148,15 @@ def loop(city: FaultCity, run: Run) -> Iterator[None]:
     run.check(before == after, f"messages appeared in {seconds} s without any edit")
     city.sql("ward_a", "UPDATE ho_so SET y_kien = 'one edit' WHERE id = (SELECT id FROM ho_so WHERE ma_qg LIKE 'P%%' LIMIT 1)", arguments=[])
     time.sleep(5)
-    sent = {place: end - after[place] for place, end in log.ends(bootstrap).items() if end != after[place]}
-    ins, outs = (sum(n for (topic, _), n in sent.items() if (topic == log.IN) is which) for which in (True, False))
-    run.note(f"one edit made {ins} frames in, {outs} messages out")
+    rest = log.ends(bootstrap)
+    outs = sum(end - after[place] for place, end in rest.items() if place[0] != log.IN)
+    said = Counter(line for message in log.messages(bootstrap, log.IN, after) for line in log.told(message.value))
+    run.note(f"one edit made {outs} messages out, and in: {', '.join(f'{line} {n} times' for line, n in sorted(said.items()))}")
     run.check(1 <= outs <= 2, "one edit must reach each other holder once")
-    run.check(ins <= 1 + outs, "a delivery may be read back once, and then it rests")
+    states = [line for line in said if line.startswith("records")]
+    run.check(len(states) <= 1 + outs, "a delivery may be read back once, and then it rests")
+    time.sleep(5)
+    run.check(log.ends(bootstrap) == rest, "it must have come to rest")
 
 
 @fault(42, "personal data sought in logs, errors, keys, headers, names and metrics", rate=0)

@@ -9,6 +9,8 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions
 
+from lienthong import frames
+
 IN = "lienthong.in"
 OUTS = ("lienthong.out.portal", "lienthong.out.ward-a", "lienthong.out.ward-b")
 Place = tuple[str, int]
@@ -40,6 +42,17 @@ def messages(bootstrap: str, topic: str, start: dict[Place, int] | None = None) 
             for batch in consumer.poll(timeout_ms=500).values():
                 found += batch
         return found
+
+
+def told(frame: bytes) -> Iterator[str]:
+    """What a frame of the in-topic says, a line for each entry: kind, system, entity and local key; no value."""
+    header, packed = frames.open_frame(frame)
+    for entry in packed:
+        if header.kind == "records":
+            (one,) = frames.unpack_entries(header, [entry])
+            yield f"records of {header.system}: {header.entity} {one.key}"
+        else:
+            yield f"{header.kind} of {header.system}"
 
 
 def send_again(bootstrap: str, again: Iterable[Any]) -> int:

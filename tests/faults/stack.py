@@ -19,8 +19,9 @@ from lienthong.embedded import Stack
 from lienthong.embedded.ports import free_port
 from tests.city import City, wait
 from tests.faults import city_files, load
-from tests.faults.oracle import SYSTEMS, Oracle, Verdict
+from tests.faults.oracle import Oracle, Verdict
 from tests.faults.proxy import Toxiproxy
+from tests.faults.words import SYSTEMS
 
 ROLES = ("capture", "merge-1", "merge-2", "route", "apply")
 HERE = Path(__file__).parent

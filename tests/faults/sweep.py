@@ -12,8 +12,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from tests.city import wait
 from tests.faults import load
-from tests.faults.oracle import SYSTEMS
 from tests.faults.stack import FaultCity
+from tests.faults.words import SYSTEMS
 
 MARKS = tuple(mark.lower().encode() for mark in (load.CANARY, load.CANARY_PHONE, load.CANARY_NUMBER))
 TEXTS = {

@@ -12,9 +12,9 @@ import psycopg2
 
 from tests.faults import log
 from tests.faults.data import submit
-from tests.faults.oracle import SYSTEMS
 from tests.faults.stack import FaultCity
 from tests.faults.suite import Run, fault
+from tests.faults.words import SYSTEMS
 
 IDS = [number.to_bytes(4, "big") for number in range(1, 40)]  # those of every released record type are among them
 FILLER = "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 40)"

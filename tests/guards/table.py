@@ -278,8 +278,10 @@ ACKNOWLEDGED = (
         (
             Edit(
                 "lienthong/capture/outbox.py",
-                "        self.publish(output)\n        self._position = position\n        self.done(number, position, notified.at)\n",
-                "        self._position = position\n        self.done(number, position, notified.at)\n        self.publish(output)\n",
+                "        for output in outputs:\n            self.publish(output)\n"
+                "        self._position = position\n        self.done(number, position, days[-1].at)\n",
+                "        self._position = position\n        self.done(number, position, days[-1].at)\n"
+                "        for output in outputs:\n            self.publish(output)\n",
             ),
         ),
         (f"{READERS}test_what_the_broker_did_not_acknowledge_is_read_again[outbox]",),

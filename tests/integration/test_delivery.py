@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lienthong.cli.shared import Exit
+from lienthong.config import load_settings
+from lienthong.web.metrics import HubCollector
 from tests.city import wait
-from tests.portal_kit import CANARY, DAY, HOUR, NATIONAL, Delivery, delivery, now
+from tests.portal_kit import CANARY, DAY, HOUR, Delivery, delivery, now
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 _codes = itertools.count(1)
@@ -242,7 +247,7 @@ def test_an_outage_drains_by_itself_and_within_the_contract_rate(place: Delivery
     place.portal.server.stop()
     with place.running(2):
         wait(lambda: place.city.sql("hub", "SELECT openings > %s FROM hub.gate", arguments=[openings]) == [(True,)], story=place.story)
-        time.sleep(5)
+        time.sleep(3)
         place.portal.forget()
         place.portal.server.start()
         place.settled(*lives.values(), seconds=120)
@@ -291,20 +296,72 @@ def test_the_clock_of_a_step_is_the_citys(place: Delivery, code: str) -> None:
     assert moment == "20260306010000"
 
 
-# ------------------------------------------------------------------ the interface of 2026
-def test_the_ministrys_interface_issues_the_code_and_takes_the_whole_life(stack_root: Path) -> None:
-    """With an answer lost at every second kind of request."""
-    with delivery(stack_root / "ministry", national=f"{NATIONAL}  variant: ministry\n") as place:
-        for operation in ("login", "MaHoSo", "TaoHoSo", "CapNhatHoSo", "CapNhatTienTrinh"):
-            place.portal.fault("reset-after", 1, operation=operation)
-        record = place.dossier("", national_code=None, status=1)
-        for hour, status in enumerate((1, 2, 4, 9, 10)):
-            place.dossier("", record, national_code=None, status=status)
-            place.step(record, status, hour)
-        with place.running():
-            place.settled(record)
-        ((code,),) = place.city.sql("hub", "SELECT code FROM hub.delivery_dossier WHERE dossier = %s", arguments=[record])
-        assert code.startswith("G09.20-")
-        assert place.portal.states(code) == ["1", "2", "4", "9", "10"]
-        assert place.portal.steps(code) == ["1", "2", "4", "9", "10"]
-        assert place.portal.sql("SELECT count(*) FROM dossier") == [(1,)]
+# ------------------------------------------------------------------ how it stands
+COUNTED = """
+SELECT m.state, count(*)::int FROM hub.delivery m WHERE m.state = 'confirmed' OR m.cured_at IS NULL GROUP BY m.state
+"""
+IN_PART = """
+SELECT count(DISTINCT m.dossier)::int FROM hub.delivery m JOIN hub.delivery_dossier d USING (system, dossier)
+WHERE m.state = 'refused' AND m.cured_at IS NULL AND d.is_there
+"""
+
+
+def measured(place: Delivery) -> dict[str, dict[tuple[str, ...], float]]:
+    """The metrics of delivery, as a scrape gets them."""
+    found = HubCollector(load_settings(place.city.config, place.city.environment)).collect()
+    wanted = [metric for metric in found if metric.name.startswith("lienthong_delivery")]
+    return {metric.name: {tuple(sample.labels.values()): sample.value for sample in metric.samples} for metric in wanted}
+
+
+def line_of(place: Delivery) -> dict[str, Any]:
+    """The line in `lienthong status`."""
+    (found,) = [line for line in place.city.json("status")["lines"] if line["stage"] == "deliver"]
+    return dict(found)
+
+
+def test_status_and_metrics_say_what_the_ledger_says(place: Delivery, code: str) -> None:
+    """With messages confirmed, refused, waiting, and a dossier that is there in part."""
+    place.portal.fault("half", 1, operation="CapNhatTienDoHoSoMC")
+    record = place.life(code, 2, 4)
+    with place.running():
+        place.settled(record)
+        wait(lambda: line_of(place)["state"] == "normal", story=place.story)
+        assert line_of(place)["lag_seconds"] < line_of(place)["limit_seconds"]
+    waiting = place.dossier(f"{code}9")
+    place.said()
+    place.portal.fault("unavailable", 1000)
+    with place.running():
+        wait(lambda: place.ledger(waiting) == [("create", "pending")] or place.ledger(waiting) == [("create", "sent")], story=place.story)
+        wait(lambda: line_of(place)["lag_seconds"] > 2, story=place.story)
+    found = measured(place)
+    system = "national-portal"
+    told = dict(place.city.sql("hub", COUNTED))
+    assert {told_state: n for (_, told_state), n in found["lienthong_delivery_messages"].items() if n} == told
+    assert told["pending"] >= 1
+    assert told["refused"] >= 1
+    age = found["lienthong_delivery_oldest_pending_age_seconds"][system,]
+    ((oldest,),) = place.city.sql(
+        "hub", "SELECT extract(epoch FROM clock_timestamp() - min(queued_at))::float8 FROM hub.delivery WHERE state IN ('pending', 'sent', 'unknown')"
+    )
+    assert 2 < age <= oldest < age + 5
+    ((in_part,),) = place.city.sql("hub", IN_PART)
+    assert found["lienthong_delivery_dossiers_in_part"] == {(system,): in_part}
+    assert in_part >= 1
+    place.portal.heal()
+    with place.running():
+        place.settled(waiting)
+    assert measured(place)["lienthong_delivery_oldest_pending_age_seconds"] == {(system,): 0}
+
+
+def test_what_the_portal_would_not_take_is_pointed_at_where_parked_records_are_looked_for(place: Delivery, code: str) -> None:
+    record = place.dossier(code, status=11)
+    with place.running():
+        place.settled(record)
+    ((refused,),) = place.city.sql("hub", "SELECT count(*)::int FROM hub.delivery WHERE state = 'refused' AND cured_at IS NULL")
+    done = place.city.cli("parked", "list", "--json")
+    assert json.loads(done.stdout)["refused_by_national_portal"] == refused >= 1
+    assert done.returncode == Exit.FOUND_WRONG
+    shown = place.city.cli("parked", "list").stdout
+    assert f"{refused} messages that the national portal would not take: lienthong national outbox --state refused" in " ".join(shown.split())
+    assert "next: lienthong national outbox --state refused" in place.city.cli("status").stdout
+    assert place.city.json("parked", "list", "--kind", "link")["refused_by_national_portal"] == 0

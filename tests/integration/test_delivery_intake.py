@@ -223,3 +223,29 @@ def test_a_dossier_that_gets_a_national_code_later_keeps_the_code_the_portal_kno
     line.take(line.dossier(code="G22.99-20260306-0000001", local_code=own, status=5))
     assert [(kind, body["MaHoSo"], body["TrangThaiHoSo"]) for kind, body in line.deliver()] == [("update", own, "5")]
     assert line.reasons() == []
+
+
+# ------------------------------------------------------------------ the field of a procedure
+def procedure(line: Line, record: int, field: str | None, code: str = "1.004222", version: int | None = None) -> Message:
+    return line.message("procedure", record, {"procedure_code": code, "field_code": field}, version=version)
+
+
+def test_a_dossier_carries_the_field_of_its_procedure_once_it_is_known(line: Line) -> None:
+    line.take(line.dossier(1), procedure(line, 500, None), procedure(line, 501, "G15", code="other"))
+    line.take(procedure(line, 500, "G15-TP01"), procedure(line, 500, "older", version=1))
+    line.take(line.dossier(1, status=4))
+    assert [body.get("MaLinhVuc") for _, body in line.deliver()] == [None, "G15-TP01"]
+    line.take(line.message("removed", 500, {"entity": "procedure", "reason": "withdraw"}), line.dossier(1, status=9))
+    assert [body.get("MaLinhVuc") for _, body in line.deliver()] == [None]
+
+
+def test_two_fields_of_one_procedure_are_none(line: Line) -> None:
+    line.take(procedure(line, 500, "G15-TP01"), procedure(line, 501, "G15-TP02"), line.dossier(1))
+    assert [body.get("MaLinhVuc") for _, body in line.deliver()] == [None]
+
+
+def test_a_procedure_is_no_message(line: Line) -> None:
+    assert line.take(procedure(line, 500, "G15-TP01")) == []
+    with transaction(line.connection) as cursor:
+        cursor.execute("SELECT count(*) FROM hub.delivery_dossier")
+        assert cursor.fetchall() == [(0,)]

@@ -13,16 +13,10 @@ from lienthong.capture.wal import WalLine
 from lienthong.embedded import PostgresCluster
 from lienthong.errors import TransientError
 from tests.city import AUTHORITY, PROFILE, TABLE, City, city
-from tests.integration.test_contract_removed import contracts
+from tests.integration.test_contract_removed import SYSTEMS, contracts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-SYSTEMS = """
-version: 1
-hub: {dsn: "${HUB_DSN}"}
-kafka: {bootstrap: "${KAFKA_BOOTSTRAP}"}
-systems:
-  portal: {profile: simple, dsn: "${PORTAL_DSN}", kind: portal}
-  ward: {profile: simple, dsn: "${WARD_DSN}", kind: ward}
+MORE_SYSTEMS = """\
   away: {profile: simple, dsn: "host=127.0.0.1 port=1 dbname=x", kind: ward}
   reader: {profile: simple, dsn: "${WARD_DSN}", capture: none, apply: false}
 """
@@ -34,7 +28,7 @@ def made(stack_root: Path) -> Iterator[City]:
         for name in ("portal", "ward"):
             made.database("hub", name, TABLE)
             made.sql(name, f"INSERT INTO ho_so SELECT '{name}' || n, '1.001', now(), 'An', 'moi' FROM generate_series(1, 50) n")  # noqa: S608
-        made.write("systems.yaml", SYSTEMS)
+        made.write("systems.yaml", SYSTEMS + MORE_SYSTEMS)
         made.write("authority.yaml", AUTHORITY)
         made.write("contracts.yaml", contracts("portal"))
         made.write("profiles/simple.yaml", PROFILE)

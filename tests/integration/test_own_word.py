@@ -62,9 +62,7 @@ def test_what_a_ward_said_leaves_the_portal_with_the_wards_row(city: City) -> No
 def test_the_portals_own_edit_on_its_way_stands_when_the_wards_words_leave(city: City) -> None:
     handled(city)
     city.sql("ward-a", "DELETE FROM ho_so")
-    city.capture("ward-a")
-    city.merge()
-    city.route()
+    city.say("ward-a")
     city.sql("portal", "UPDATE application SET state = 'more'")
     city.settle()
     assert city.sql("portal", "SELECT state, officer FROM application") == [("more", None)]
@@ -85,8 +83,7 @@ def test_a_dossier_handed_over_before_the_next_ward_speaks_is_the_same_everywher
 def test_a_dossier_filed_again_while_a_state_is_on_its_way_leaves_nothing_parked(city: City) -> None:
     handled(city)
     city.sql("ward-a", "UPDATE ho_so SET trang_thai = 3")
-    for stage in (city.capture, city.merge, city.route):
-        stage()
+    city.say()
     city.sql("portal", "DELETE FROM application")
     city.submit(note="lại")
     city.apply("portal")
@@ -103,8 +100,7 @@ def test_a_dossier_filed_again_while_a_state_is_on_its_way_leaves_nothing_parked
 def test_a_record_that_has_become_all_its_receivers_own_is_told_once_and_bound_to_its_row(city: City) -> None:
     handled(city)
     city.sql("ward-a", "UPDATE ho_so SET trang_thai = 3")
-    for stage in (city.capture, city.merge, city.route):
-        stage()
+    city.say()
     city.sql("portal", "DELETE FROM application")
     city.submit(unit=UNIT_A, note="lại")
     city.apply("portal")

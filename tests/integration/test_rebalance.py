@@ -1,4 +1,4 @@
-"""A group of real consumers: what was paused at one of them is read on after partitions have gone round."""
+"""Real consumers: what was paused at one of them is read on, also after others were read or partitions have gone round."""
 
 from __future__ import annotations
 
@@ -52,3 +52,30 @@ def test_a_partition_that_a_rebalance_gives_back_is_read_on_though_it_was_paused
             thread.join()
     assert first.generation > before, "the partitions must have gone round"
     assert read == set(topics)
+
+
+def test_a_partition_that_was_paused_in_the_middle_of_a_fetch_is_read_on_after_another_was_read(kafka: KafkaBroker) -> None:
+    """A target that failed with a backlog, beside one that went on, stood still for ever when its time to try again had come."""
+    name = uuid.uuid4().hex
+    paused, other = topics = [f"one-{name}", f"two-{name}"]
+    with closing(Admin(kafka.bootstrap)) as admin:
+        admin.ensure(dict.fromkeys(topics, 1), replication=1, settings={})
+    with closing(Producer(kafka.bootstrap, client_id="test")) as producer:
+        for number in range(50):
+            producer.send(paused, b"%d" % number, partition=0)
+        producer.flush()
+        until = time.monotonic() + SECONDS
+        with closing(Consumer(kafka.bootstrap, topics, group=name, stored=lambda _topic, _partition: None, client_id="test", batch_max=10)) as one:
+            while not one.poll(100):
+                assert time.monotonic() < until
+            one.pause(paused, 0)
+            producer.send(other, b"x", partition=0)
+            producer.flush()
+            while not one.poll(100):
+                assert time.monotonic() < until
+            one.seek_stored([(paused, 0)])
+            read: list[bytes | None] = []
+            until = time.monotonic() + 15
+            while len(read) < 50 and time.monotonic() < until:
+                read += [message.value for message in one.poll(100)]
+    assert read == [b"%d" % number for number in range(50)]

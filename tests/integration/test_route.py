@@ -10,21 +10,16 @@ import pytest
 import schemas
 from connectors.avro import DIGEST, digest_of
 from connectors.postgres import connect, rows, transaction
-from lienthong import hub_schema, in_doubt, route
+from lienthong import route
 from lienthong.errors import TransientError
 from lienthong.route import Router
-from tests.route_kit import DOSSIER, PERSONAL, UNIT_A, UNIT_B, WARD, City, Topics
+from tests.route_kit import DOSSIER, PERSONAL, UNIT_A, UNIT_B, WARD, City, city_in_memory
 
 
 @pytest.fixture
 def city(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
-    topics = Topics()
-    monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
-    monkeypatch.setattr(in_doubt, "Ends", lambda _: topics)
-    hub_schema.install(database)
-    made = City(database, topics)
-    yield made
-    made.close()
+    with city_in_memory(database, monkeypatch) as made:
+        yield made
 
 
 # ------------------------------------------------------------------ who receives what

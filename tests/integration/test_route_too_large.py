@@ -7,21 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from connectors.kafka import MESSAGE_BYTES_MAX
-from lienthong import hub_schema, in_doubt, route
-from tests.route_kit import DOSSIER, PERSONAL, UNIT_B, City, Topics
+from tests.route_kit import DOSSIER, PERSONAL, UNIT_B, City, city_in_memory
 
 LARGE = DOSSIER | {"note": "a note " * (MESSAGE_BYTES_MAX // 6)}
 
 
 @pytest.fixture
 def city(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[City]:
-    topics = Topics()
-    monkeypatch.setattr(route, "Producer", lambda *_, **__: topics)
-    monkeypatch.setattr(in_doubt, "Ends", lambda _: topics)
-    hub_schema.install(database)
-    made = City(database, topics)
-    yield made
-    made.close()
+    with city_in_memory(database, monkeypatch) as made:
+        yield made
 
 
 def parked(city: City) -> list[tuple[object, ...]]:

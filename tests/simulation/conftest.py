@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation import histories, hub_tables, system_tables
+from tests.simulation import histories, hub_line_statements, hub_merge_statements, hub_tables, source_statements, system_tables, target_statements
+
+STATEMENTS = (hub_line_statements, hub_merge_statements, source_statements, target_statements)
+"""What the tables in memory answer; a module makes its statements known when it is imported."""
 
 
 @pytest.fixture(autouse=True)

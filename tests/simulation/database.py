@@ -1,7 +1,7 @@
 """Tables in memory behind the product's own cursor calls: transactions, savepoints, and a crash at any statement.
 
 A statement is known by a part of its text; each has the contract of the real one, and one that nobody knows is an error. What is
-decided in SQL stands in `hub_tables` and `system_tables`, held to real PostgreSQL by `test_store_contract`.
+decided in SQL stands in `*_tables` and `*_statements`, held to real PostgreSQL by `test_store_contract`.
 """
 
 from __future__ import annotations

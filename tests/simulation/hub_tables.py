@@ -1,4 +1,4 @@
-"""The hub in memory: the functions of `lienthong.hub` and the statements of merge, links, parked, steps and route over dictionaries.
+"""The hub in memory: its tables and the functions of `lienthong.hub` over dictionaries; the statements stand beside it.
 
 `in_memory()` puts it in the place of the real functions for cursors in memory only; a real cursor gets the real ones.
 """
@@ -18,14 +18,14 @@ from lienthong.errors import FencedError, TransientError
 from lienthong.frames import Note
 from lienthong.hub import Known, Row
 from lienthong.hub_statements import CONTRIBUTION
-from tests.simulation.database import Answer, Database, Fuse, MemoryConnection, MemoryCursor, Rows, columns, statement
+from tests.simulation.database import Database, Fuse, MemoryConnection, MemoryCursor, Rows
 
 TABLES = (
     "contribution", "identifier", "waiting", "record", "changed", "history", "entitled", "out_topic", "correction", "parked", "counter",
     "consumer_offset", "loaded", "setting", "step", "capture_state", "line",
 )  # fmt: skip
-_AT = {name: place for place, name in enumerate(CONTRIBUTION)}
-EPOCH, VERSION, RECORD, OP, CLAIM, PARENT, BODY = (_AT[n] for n in ("epoch", "version", "record", "op", "claim", "parent_key", "body"))
+AT = {name: place for place, name in enumerate(CONTRIBUTION)}
+EPOCH, VERSION, RECORD, OP, CLAIM, PARENT, BODY = (AT[n] for n in ("epoch", "version", "record", "op", "claim", "parent_key", "body"))
 ROUTING = ("processing_agency_code", "processing_unit", "receiving_agency_code")
 
 
@@ -76,7 +76,7 @@ def _record_shown(number: int, row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 _SHOWN: dict[str, Callable[[Any, Any], tuple[Any, ...]]] = {
-    "contribution": lambda _, row: tuple(_read(row[BODY]) if name == "body" else row[_AT[name]] for name in VIEWS["contribution"]),
+    "contribution": lambda _, row: tuple(_read(row[BODY]) if name == "body" else row[AT[name]] for name in VIEWS["contribution"]),
     "record": _record_shown,
     "history": lambda key, row: (*key, row[0], _read(row[1]), _read(row[2])),
     "entitled": lambda key, row: (*key, *row[1:]),
@@ -109,7 +109,7 @@ def existing(cursor: MemoryCursor, keys: Sequence[tuple[str, str, str]]) -> dict
     for key in keys:
         row = cursor["contribution"].get(tuple(key))
         if row is not None:
-            out[key] = Known(*(row[_AT[n]] for n in ("record", "epoch", "version", "op", "mask", "claim", "delivered", "seen", "parent_key")))
+            out[key] = Known(*(row[AT[n]] for n in ("record", "epoch", "version", "op", "mask", "claim", "delivered", "seen", "parent_key")))
     return out
 
 
@@ -152,7 +152,7 @@ def lock(cursor: MemoryCursor, records: Iterable[int]) -> dict[int, Row]:
 def of_records(cursor: MemoryCursor, records: Iterable[int]) -> Rows:
     wanted = set(records)
     return [
-        (r[RECORD], r[0], r[VERSION], r[OP], r[_AT["delivered"]], _word(cursor, r) if r[OP] == "s" else None)
+        (r[RECORD], r[0], r[VERSION], r[OP], r[AT["delivered"]], _word(cursor, r) if r[OP] == "s" else None)
         for r in cursor["contribution"].values() if r[RECORD] in wanted and r[OP] != "p"
     ]  # fmt: skip
 
@@ -161,7 +161,7 @@ def part(cursor: MemoryCursor, records: Iterable[int]) -> None:
     for record in records:
         row = cursor["record"].get(record)
         if row is not None:
-            _change(cursor["contribution"], lambda _, c, r=record: bool(c[RECORD] == r and c[BODY] is None and c[OP] == "s"), body=row["body"])
+            change_rows(cursor["contribution"], lambda _, c, r=record: bool(c[RECORD] == r and c[BODY] is None and c[OP] == "s"), body=row["body"])
 
 
 def put_contributions(cursor: MemoryCursor, contributions: Sequence[Sequence[Any]]) -> int:
@@ -180,7 +180,7 @@ def update_sole(cursor: MemoryCursor, given: Sequence[Sequence[Any]]) -> list[tu
     out = []
     for n, system, entity, key, parent_key, claim, epoch, version, delivered, mask, at, golden in given:
         had = cursor["contribution"].get((system, entity, key))
-        if had is None or had[OP] != "s" or had[BODY] is not None or had[EPOCH] != epoch or had[_AT["parent_key"]] != parent_key:
+        if had is None or had[OP] != "s" or had[BODY] is not None or had[EPOCH] != epoch or had[AT["parent_key"]] != parent_key:
             continue
         record = had[RECORD]
         row = cursor["record"].get(record)
@@ -193,7 +193,7 @@ def update_sole(cursor: MemoryCursor, given: Sequence[Sequence[Any]]) -> list[tu
         differs = row["deleted"] or before != now
         cursor["record"][record] = row | {"body": golden, "version": row["version"] + differs, "deleted": False}
         new = {"version": version, "delivered": delivered, "mask": mask, "at": at}
-        cursor["contribution"][system, entity, key] = tuple(new.get(name, had[place]) for name, place in _AT.items())
+        cursor["contribution"][system, entity, key] = tuple(new.get(name, had[place]) for name, place in AT.items())
         if differs:
             cursor["history"][record, row["version"]] = (system, row["body"], None)
             note_changed(cursor, [(record, 0, None, at)])
@@ -240,7 +240,7 @@ def put_corrections(
     cursor: MemoryCursor, system: str, entity: str, record: int, version: int, asked: Iterable[tuple[str, Any, Any, str | None]]
 ) -> None:
     for name, value, golden, owner in asked:
-        cursor["correction"].setdefault((system, record, name, version), (entity, _json(value), _json(golden), owner, "open"))
+        cursor["correction"].setdefault((system, record, name, version), (entity, as_json(value), as_json(golden), owner, "open"))
 
 
 def routing_of(cursor: MemoryCursor, records: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -299,407 +299,14 @@ def _either(memory: Callable[..., Any], real: Callable[..., Any]) -> Callable[..
     return chosen
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-# ------------------------------------------------------------------ the merge's own statements
-@statement("SELECT pg_try_advisory_xact_lock(hashtext('lienthong.merge'))")
-def _alone(_cursor: MemoryCursor, _: Any) -> Answer:
-    return [(True,)]
-
-
-@statement("SELECT next FROM hub.consumer_offset WHERE topic = %s AND partition = %s")
-def _stored_offset(cursor: MemoryCursor, arguments: Any) -> Answer:
-    following = cursor["consumer_offset"].get(tuple(arguments))
-    return [] if following is None else [(following,)]
-
-
-@statement("SELECT nextval('hub.record_id')")
-def _next_id(cursor: MemoryCursor, _: Any) -> Answer:
-    return [(next(cursor.database.record_ids),)]
-
-
-@statement("SELECT local_key FROM hub.contribution WHERE system = %s AND entity = %s AND parent_key = %s AND op = 's'")
-def _children_of_root(cursor: MemoryCursor, arguments: Any) -> Answer:
-    system, entity, root = arguments
-    return [(k[2],) for k, r in cursor["contribution"].items() if k[:2] == (system, entity) and r[PARENT] == root and r[OP] == "s"]
-
-
-@statement("SELECT record FROM hub.record WHERE record = ANY(%s) AND merged_into IS NOT NULL")
-def _gone_parents(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(r,) for r in arguments[0] if (row := cursor["record"].get(r)) is not None and row["merged_into"] is not None]
-
-
-@statement("SELECT merged_into FROM hub.record WHERE record = %s")
-def _merged_into(cursor: MemoryCursor, arguments: Any) -> Answer:
-    row = cursor["record"].get(arguments[0])
-    return [(row["merged_into"],)] if row is not None else []
-
-
-@statement("SELECT DISTINCT system FROM hub.contribution WHERE record = %s AND op = 's'")
-def _systems(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(s,) for s in sorted({k[0] for k, r in cursor["contribution"].items() if r[RECORD] == arguments[0] and r[OP] == "s"})]
-
-
-@statement("SELECT DISTINCT system FROM hub.contribution WHERE record = %s AND op = 's' AND NOT delivered ORDER BY system")
-def _own_rows(cursor: MemoryCursor, arguments: Any) -> Answer:
-    found = {k[0] for k, r in cursor["contribution"].items() if r[RECORD] == arguments[0] and r[OP] == "s" and not r[_AT["delivered"]]}
-    return [(s,) for s in sorted(found)]
-
-
-@statement("SELECT record FROM hub.record WHERE parent = ANY(%s)")
-def _children(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(r,) for r, row in sorted(cursor["record"].items()) if row["parent"] in arguments[0]]
-
-
-@statement("SELECT record FROM hub.record WHERE parent = ANY(%s) AND merged_into IS NULL")
-def _living_children(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(r,) for r, row in sorted(cursor["record"].items()) if row["parent"] in arguments[0] and row["merged_into"] is None]
-
-
-def _change(table: dict[Any, Any], chosen: Callable[[Any, Any], bool], **new: Any) -> int:
+def change_rows(table: dict[Any, Any], chosen: Callable[[Any, Any], bool], **new: Any) -> int:
     """Replace columns of some rows, whether they are dictionaries or contributions; how many there were."""
     found = [key for key, row in table.items() if chosen(key, row)]
     for key in found:
         row = table[key]
-        table[key] = row | new if isinstance(row, dict) else tuple(new.get(name, row[place]) for name, place in _AT.items())
+        table[key] = row | new if isinstance(row, dict) else tuple(new.get(name, row[place]) for name, place in AT.items())
     return len(found)
-
-
-@statement("UPDATE hub.identifier SET record = %s WHERE claim IN (SELECT claim FROM hub.contribution WHERE record = %s AND claim IS NOT NULL)")
-def _move_claims(cursor: MemoryCursor, arguments: Any) -> Answer:
-    keep, gone = arguments
-    claims = {r[CLAIM] for r in cursor["contribution"].values() if r[RECORD] == gone} & cursor["identifier"].keys()
-    cursor["identifier"].update(dict.fromkeys(claims, keep))
-    return len(claims)
-
-
-@statement("UPDATE hub.contribution SET record = %s WHERE record = %s")
-def _move_contributions(cursor: MemoryCursor, arguments: Any) -> Answer:
-    keep, gone = arguments
-    return _change(cursor["contribution"], lambda _, r: bool(r[RECORD] == gone), record=keep)
-
-
-@statement("UPDATE hub.record SET merged_into = %s, sole = NULL, updated_at = now() WHERE record = %s")
-def _merge_into(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return _change(cursor["record"], lambda r, _: r == arguments[1], merged_into=arguments[0], sole=None)
-
-
-@statement("UPDATE hub.record SET sole = NULL WHERE record = %s")
-def _not_sole(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return _change(cursor["record"], lambda r, _: r == arguments[0], sole=None)
-
-
-@statement("SELECT record, entity FROM hub.record WHERE parent = %s ORDER BY record")
-def _children_with_entity(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(r, row["entity"]) for r, row in sorted(cursor["record"].items()) if row["parent"] == arguments[0]]
-
-
-@statement("UPDATE hub.record SET parent = %s WHERE record = %s")
-def _set_parent(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return _change(cursor["record"], lambda r, _: r == arguments[1], parent=arguments[0])
-
-
-@statement("SELECT DISTINCT claim FROM hub.contribution WHERE record = %s AND claim LIKE %s")
-def _claims_like(cursor: MemoryCursor, arguments: Any) -> Answer:
-    record, prefix = arguments[0], arguments[1].removesuffix("%")
-    return [(c,) for c in sorted({r[CLAIM] for r in cursor["contribution"].values() if r[RECORD] == record and (r[CLAIM] or "").startswith(prefix)})]
-
-
-@statement("INSERT INTO hub.identifier VALUES (%s, %s) ON CONFLICT DO NOTHING")
-def _add_claim(cursor: MemoryCursor, arguments: Any) -> Answer:
-    cursor["identifier"].setdefault(*arguments)
-    return None
-
-
-@statement("UPDATE hub.contribution SET claim = %s WHERE record = %s AND claim = %s")
-def _renew_claim(cursor: MemoryCursor, arguments: Any) -> Answer:
-    new, record, old = arguments
-    return _change(cursor["contribution"], lambda _, r: bool(r[RECORD] == record and r[CLAIM] == old), claim=new)
-
-
-@statement("DELETE FROM hub.identifier WHERE claim = %s")
-def _drop_claim(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return int(cursor["identifier"].pop(arguments[0], None) is not None)
-
-
-@statement("SELECT record FROM hub.identifier WHERE claim = %s")
-def _holder(cursor: MemoryCursor, arguments: Any) -> Answer:
-    record = cursor["identifier"].get(arguments[0])
-    return [] if record is None else [(record,)]
-
-
-@statement("INSERT INTO hub.waiting VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING")
-def _wait(cursor: MemoryCursor, arguments: Any) -> Answer:
-    cursor["waiting"].setdefault(tuple(arguments), True)
-    return None
-
-
-@statement("SELECT w.claim, w.system, w.entity, w.local_key, c.parent_key, c.record, i.record FROM hub.waiting w JOIN hub.contribution c")
-def _waiting(cursor: MemoryCursor, arguments: Any) -> Answer:
-    found: Rows = []
-    for code, *key in sorted(cursor["waiting"]):
-        row = cursor["contribution"].get(tuple(key))
-        if code in arguments[0] and row is not None and row[OP] == "s" and row[CLAIM] is None:
-            found.append((code, *key, row[PARENT], row[RECORD], cursor["identifier"].get(code)))
-    return found
-
-
-@statement("SELECT DISTINCT w.system, w.entity, w.local_key FROM hub.waiting w JOIN hub.contribution c")
-def _answered(cursor: MemoryCursor, _arguments: Any) -> Answer:
-    keys = sorted({place[1:] for place in cursor["waiting"]})
-    return [key for key in keys if (row := cursor["contribution"].get(key)) is not None and (row[CLAIM] is not None or row[OP] == "d")]
-
-
-@statement("UPDATE hub.contribution SET claim = %s WHERE (system, entity, local_key) = (%s, %s, %s)")
-def _give_claim(cursor: MemoryCursor, arguments: Any) -> Answer:
-    code, *key = arguments
-    return _change(cursor["contribution"], lambda k, _: k == tuple(key), claim=code)
-
-
-@statement("DELETE FROM hub.waiting WHERE (system, entity, local_key) = (%s, %s, %s)")
-def _wait_no_more(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return len([cursor["waiting"].pop(place) for place in list(cursor["waiting"]) if place[1:] == tuple(arguments)])
-
-
-# ------------------------------------------------------------------ parked
-@statement("UPDATE hub.parked SET state = 'closed', closed_at = clock_timestamp() WHERE state = 'open' AND kind = 'link'")
-def _close_link(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return _change(cursor["parked"], lambda _, p: bool(p["place"] == (*arguments, "link") and p["state"] == "open"), state="closed")
-
-
-@statement("""INSERT INTO hub.parked (system, entity, local_key, kind, field, reason, message, version) SELECT""")
-def _park_link(cursor: MemoryCursor, arguments: Any) -> Answer:
-    system, entity, key, field, reason, _, version, *_ = arguments
-    place = (system, entity, key, "link")
-    if any(p["place"] == place and p["state"] == "open" for p in cursor["parked"].values()):
-        return 0
-    cursor["parked"][next(cursor.database.serial)] = {"place": place, "field": field, "reason": reason, "version": version, "state": "open"}
-    return 1
-
-
-@statement("INSERT INTO hub.parked (system, entity, local_key, kind, field, reason, message, topic")
-def _park(cursor: MemoryCursor, arguments: Any) -> Answer:
-    system, entity, key, kind, field, reason, _, _, _, _, version, _ = arguments
-    row = {"place": (system, entity, key, kind), "field": field, "reason": reason, "version": version, "state": "open"}
-    cursor["parked"][next(cursor.database.serial)] = row
-    return 1
-
-
-@statement("SELECT id FROM hub.parked WHERE state = 'open' AND kind = 'refused' AND (system, entity, local_key) = (%s, %s, %s)")
-def _parked_before(cursor: MemoryCursor, arguments: Any) -> Answer:
-    place = (*arguments, "refused")
-    found = [(p["version"], n) for n, p in cursor["parked"].items() if p["place"] == place and p["state"] == "open"]
-    return [(max(found)[1],)] if found else []
-
-
-@statement("UPDATE hub.parked SET field = %s, reason = %s, message = %s, payload = %s, version = %s WHERE id = %s AND version < %s")
-def _park_again(cursor: MemoryCursor, arguments: Any) -> Answer:
-    field, reason, _, _, version, number, limit = arguments
-    new = {"field": field, "reason": reason, "version": version}
-    return _change(cursor["parked"], lambda n, p: bool(n == number and p["version"] < limit), **new)
-
-
-@statement("SELECT 1 FROM hub.parked WHERE state = 'open' AND kind = 'refused' LIMIT 1")
-@statement("SELECT 1 FROM hub.parked WHERE state = 'open' AND kind IN ('refused', 'ghost') LIMIT 1")
-def _any_refused(cursor: MemoryCursor, _: Any) -> Answer:
-    return [(1,) for p in cursor["parked"].values() if p["state"] == "open" and p["place"][3] in ("refused", "ghost")][:1]
-
-
-@statement("SELECT 1 FROM hub.contribution WHERE (system, entity, local_key) = (%s, %s, %s) AND op <> 'p' AND (epoch, version) > (%s, %s)")
-def _newer_contribution(cursor: MemoryCursor, arguments: Any) -> Answer:
-    row = cursor["contribution"].get(tuple(arguments[:3]))
-    return [(1,)] if row is not None and row[OP] != "p" and (row[EPOCH], row[VERSION]) > tuple(arguments[3:]) else []
-
-
-@statement("UPDATE hub.parked p SET state = 'closed'")
-def _close_cured(cursor: MemoryCursor, arguments: Any) -> Answer:
-    good = {tuple(key): version for *key, version in columns(arguments)}
-
-    def cured(_: Any, row: dict[str, Any]) -> bool:
-        *key, kind = row["place"]
-        return row["state"] == "open" and kind in ("refused", "ghost") and tuple(key) in good and row["version"] <= good[tuple(key)]
-
-    return _change(cursor["parked"], cured, state="closed")
-
-
-@statement("INSERT INTO hub.correction (system, entity, record, field, asked, golden, owner, version) SELECT")
-def _keep_overwritten(cursor: MemoryCursor, given: Any) -> Answer:
-    same = (given["system"], given["record"], given["field"])
-    asked = _json(orjson.loads(given["was"]))
-    if any(k[:3] == same and row[1] == asked and row[4] == "open" for k, row in cursor["correction"].items()):
-        return 0
-    place = (*same, given["version"])
-    if place in cursor["correction"]:
-        return 0
-    written = None if given["written"] is None else _json(orjson.loads(given["written"]))
-    cursor["correction"][place] = (given["entity"], asked, written, None, "open")
-    return 1
-
-
-# ------------------------------------------------------------------ steps
-@statement("SELECT s.system, s.local_key, s.status, s.epoch, s.number FROM hub.step s")
-def _steps(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(*key, *cursor["step"][key]) for key in columns(arguments) if key in cursor["step"]]
-
-
-@statement("INSERT INTO hub.step AS s (system, local_key, status, epoch, number) VALUES")
-def _put_step(cursor: MemoryCursor, arguments: Any) -> Answer:
-    system, key, status, epoch, number = arguments
-    had = cursor["step"].get((system, key))
-    if had is None or had[1:] < (epoch, number):
-        cursor["step"][system, key] = (status, epoch, number)
-    return None
-
-
-# ------------------------------------------------------------------ capture's row in the hub: lease, numbers, position
-@statement("INSERT INTO hub.capture_state (system) VALUES (%s) ON CONFLICT DO NOTHING")
-def _state_of_router(cursor: MemoryCursor, arguments: Any) -> Answer:
-    cursor["capture_state"].setdefault(arguments[0], _no_state())
-    return None
-
-
-def _no_state() -> dict[str, Any]:
-    return {"epoch": 1, "drawn": 0, "finished": 0, "position": None, "identity": None, "owner": None, "leased": False}
-
-
-@statement("INSERT INTO hub.capture_state (system, drawn, finished, position, identity) VALUES")
-def _create_state(cursor: MemoryCursor, arguments: Any) -> Answer:
-    system, drawn, finished, position, identity = arguments
-    new = {"drawn": drawn, "finished": finished, "position": position, "identity": identity}
-    cursor["capture_state"].setdefault(system, _no_state() | new)
-    return None
-
-
-@statement("SELECT epoch, drawn, finished, position, identity FROM hub.capture_state WHERE system = %s")
-def _load_state(cursor: MemoryCursor, arguments: Any) -> Answer:
-    row = cursor["capture_state"].get(arguments[0])
-    return [] if row is None else [tuple(row[n] for n in ("epoch", "drawn", "finished", "position", "identity"))]
-
-
-@statement("UPDATE hub.capture_state SET drawn = greatest(drawn + 1, %s) + 1000, lease_owner = %s")
-def _draw_block(cursor: MemoryCursor, arguments: Any) -> Answer:
-    now, owner, system, _ = arguments
-    row = cursor["capture_state"].get(system)
-    if row is None or (row["owner"] != owner and row["leased"]):
-        return []
-    new = row | {"drawn": max(row["drawn"] + 1, now) + 1000, "owner": owner, "leased": True}
-    cursor["capture_state"][system] = new
-    return [(new["drawn"], new["epoch"])]
-
-
-def _held_by(system: str, owner: str) -> Callable[[Any, Any], bool]:
-    return lambda name, row: bool(name == system and row["owner"] == owner)
-
-
-@statement("UPDATE hub.capture_state SET lease_until = clock_timestamp() + INTERVAL '20 s' WHERE system = %s AND lease_owner = %s")
-def _renew(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return _change(cursor["capture_state"], _held_by(*arguments), leased=True)
-
-
-@statement("UPDATE hub.capture_state SET finished = greatest(finished, %s), position = coalesce(%s, position)")
-def _save_state(cursor: MemoryCursor, arguments: Any) -> Answer:
-    number, position, system, owner, epoch = arguments
-    row = cursor["capture_state"].get(system)
-    if row is None or (row["owner"], row["epoch"]) != (owner, epoch):
-        return 0
-    new = {"finished": max(row["finished"], number), "position": row["position"] if position is None else position}
-    return _change(cursor["capture_state"], _held_by(system, owner), **new)
-
-
-@statement("UPDATE hub.capture_state SET lease_until = '-infinity' WHERE system = %s AND lease_owner = %s")
-def _release_lease(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return _change(cursor["capture_state"], _held_by(*arguments), leased=False)
-
-
-# ------------------------------------------------------------------ the router's statements
-@statement("SELECT lane, id, record, resend, at FROM hub.changed ORDER BY lane, id LIMIT %s")
-def _take_changed(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(lane, n, *row) for (lane, n), row in sorted(cursor["changed"].items())][: arguments[0]]
-
-
-@statement("SELECT record, entity, parent, merged_into, deleted, sole, body::text, who::text FROM hub.record WHERE record = ANY(%s)")
-def _golden(cursor: MemoryCursor, arguments: Any) -> Answer:
-    names = ("entity", "parent", "merged_into", "deleted", "sole", "body", "who")
-    return [(r, *(row[n] for n in names)) for r in arguments[0] if (row := cursor["record"].get(r)) is not None]
-
-
-@statement("SELECT record, system, state::text, hash FROM hub.entitled WHERE record = ANY(%s)")
-def _entitled(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return [(*key, row[2], row[1]) for key, row in cursor["entitled"].items() if key[0] in arguments[0]]
-
-
-@statement("SELECT record, system, local_key FROM hub.contribution WHERE record = ANY(%s) AND op = 's' ORDER BY version")
-def _local_keys(cursor: MemoryCursor, arguments: Any) -> Answer:
-    found = [(r[VERSION], r[RECORD], k[0], k[2]) for k, r in cursor["contribution"].items() if r[RECORD] in arguments[0] and r[OP] == "s"]
-    return [row[1:] for row in sorted(found)]
-
-
-@statement("SELECT system, record, entity, version, NULL, 's' FROM {given} b ORDER BY record, system")
-def _entitled_in_doubt(cursor: MemoryCursor, given: Any) -> Answer:
-    for system, record, *_ in given:
-        version, *_ = cursor["entitled"].get((record, system), (0,))
-        cursor["entitled"][record, system] = (version, None, "s")
-    return len(given)
-
-
-@statement("SELECT topic, next FROM hub.out_topic FOR UPDATE")
-def _out_topics(cursor: MemoryCursor, _: Any) -> Answer:
-    return list(cursor["out_topic"].items())
-
-
-@statement("UPDATE hub.out_topic SET next = %s WHERE topic = %s AND next = %s")
-def _move_out_topic(cursor: MemoryCursor, arguments: Any) -> Answer:
-    following, topic, expected = arguments
-    if cursor["out_topic"].get(topic) != expected:
-        return 0
-    cursor["out_topic"][topic] = following
-    return 1
-
-
-@statement("INSERT INTO hub.out_topic VALUES (%s, %s) ON CONFLICT (topic) DO UPDATE SET next = excluded.next")
-def _put_out_topic(cursor: MemoryCursor, arguments: Any) -> Answer:
-    topic, following = arguments
-    cursor["out_topic"][topic] = following
-    return 1
-
-
-@statement("SELECT system, local_key FROM hub.parked WHERE state = 'open' AND kind = 'route' AND reason = 'too_large'")
-def _too_large(_cursor: MemoryCursor, _: Any) -> Answer:
-    return []  # no record of the simulation is that large
-
-
-@statement("INSERT INTO hub.entitled AS e (system, record, entity, version, hash, state) SELECT system, record, entity, version, hash, state")
-def _put_entitled(cursor: MemoryCursor, given: Any) -> Answer:
-    for system, record, _, version, digest, state in given:
-        cursor["entitled"][record, system] = (version, digest, state)
-    return len(given)
-
-
-@statement("DELETE FROM hub.changed WHERE (lane, id) IN")
-def _drop_changed(cursor: MemoryCursor, arguments: Any) -> Answer:
-    return len([cursor["changed"].pop(key, None) for key in columns(arguments)])
-
-
-@statement("SELECT system FROM hub.loaded GROUP BY system HAVING count(*) >= %s")
-def _loaded(cursor: MemoryCursor, arguments: Any) -> Answer:
-    systems = [system for system, _ in cursor["loaded"]]
-    return [(system,) for system in sorted(set(systems)) if systems.count(system) >= arguments[0]]
-
-
-@statement("SELECT name FROM hub.setting WHERE name LIKE 'open %%'")
-def _opened(cursor: MemoryCursor, _: Any) -> Answer:
-    return [(name,) for name in cursor["setting"] if name.startswith("open ")]
-
-
-@statement("INSERT INTO hub.setting VALUES (%s, '') ON CONFLICT DO NOTHING")
-def _note_open(cursor: MemoryCursor, arguments: Any) -> Answer:
-    cursor["setting"].setdefault(arguments[0], "")
-    return None
-
-
-@statement("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
-def _change_all(cursor: MemoryCursor, _: Any) -> Answer:
-    note_changed(cursor, [(record, 1, None, 0) for record in sorted(cursor["record"])])
-    return len(cursor["record"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lienthong.breaker import Breaker, MassFailure
+from lienthong.errors import TransientError
 from lienthong.settings import Parking, Stop
 
 
@@ -44,6 +45,21 @@ def looks(breaker: Breaker, *seen_and_failed: tuple[int, int], entity: str = "do
 ], ids=["too few", "one less", "the share itself", "one more", "all", "one by one", "one in ten", "after a good day"])  # fmt: skip
 def test_a_line_stops_at_the_number_and_above_the_share(seen_and_failed: list[tuple[int, int]], stops_after: int) -> None:
     assert looks(Breaker("ward", Stop()), *seen_and_failed) == stops_after
+
+
+def test_what_was_rolled_back_comes_again_and_is_not_counted_as_good() -> None:
+    breaker = Breaker("ward", Stop())
+    breaker.saw("dossier", 100)
+
+    def a_right_is_missing() -> None:
+        with breaker.attempt():
+            breaker.saw("dossier", 300)
+            raise TransientError("no")
+
+    for _ in range(50):
+        with pytest.raises(TransientError):
+            a_right_is_missing()
+    assert looks(breaker, (300, 300)) == 120
 
 
 def test_entities_are_counted_apart() -> None:

@@ -221,3 +221,14 @@ def test_every_reason_in_the_code_has_its_advice() -> None:
     assert len(raised) > 12
     assert raised - set(ADVICE) == set()
     assert all("{" not in words.replace("{system}", "") for words in ADVICE.values())
+
+
+def test_the_fields_of_an_entity_are_listed_with_what_they_mean(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "schemas", "fields", "dossier", "--json") == Exit.FINE
+    named = {field["name"]: field for field in json.loads(capsys.readouterr().out)["fields"]}
+    assert named["submitted_at"]["required"]
+    assert "yêu cầu bổ sung" in named["status"]["doc"]
+    assert call(monkeypatch, "schemas", "fields", "fee") == Exit.FINE
+    assert "long, required" in capsys.readouterr().out
+    assert call(monkeypatch, "schemas", "fields", "fees") == Exit.USAGE
+    assert "did you mean fee?" in capsys.readouterr().err

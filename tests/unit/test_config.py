@@ -17,6 +17,7 @@ from lienthong.errors import ConfigError
 from lienthong.readers import READERS
 from lienthong.run import processes_of
 from lienthong.settings import EntityMap, FieldMap, Part, Profile, Settings
+from tests.portal_kit import CONTRACTS as CONTRACTS_OF_PORTAL
 
 ENV = {"HUB": "dbname=hub", "WARD": "postgresql://ward:s3cret@db/ward"}
 
@@ -117,6 +118,23 @@ def problems(folder: Path, env: Mapping[str, str] = ENV) -> list[str]:
     return str(caught.value).split("\n")
 
 
+Case = tuple[str, str, str, str]  # file, what stands there, the mistake, how the problem's line begins
+
+
+def named(case: Case) -> str:
+    return f"{case[0]}:{case[2].strip()[:40]}"
+
+
+def assert_reported(folder: Path, case: Case, files: Mapping[str, str], env: Mapping[str, str] = ENV) -> list[str]:
+    """The problems of a folder with one mistake, the expected one among them."""
+    file, right, wrong, expected = case
+    assert right in files[file]
+    write(folder, {**files, file: files[file].replace(right, wrong, 1)})
+    found = problems(folder, env)
+    assert [line for line in found if line.startswith(expected)], found
+    return found
+
+
 def test_a_correct_folder_becomes_settings(tmp_path: Path) -> None:
     settings = load(write(tmp_path, FILES))
     assert settings.systems["ward-tan-dinh"].dsn == ENV["WARD"]
@@ -170,6 +188,7 @@ CASES = [
     ("profiles/ward-new", "column: trang_thai", "column: trang_thai, constant: 1", "profiles/ward-new.yaml:14:7: entities.dossier.fields.status: give exactly one of `column` or `constant`"),
     ("profiles/ward-new", "table: le_phi", "table: 'public.ho_so'", "profiles/ward-new.yaml:16:5: entities.fee.table: the same table is written ho_so elsewhere"),
     ("profiles/ward-new", "profile: ward-new", "profile: ward-old", "profiles/ward-new.yaml:1:1: profile: the file is named ward-new.yaml but says ward-old"),
+    ("profiles/ward-new", "procedure_code: ma_tthc", "procedure_code: ma_tthc\n      procedure_name: ma_tthc", "profiles/ward-new.yaml:11:7: entities.dossier.fields.procedure_name: procedure_code and procedure_name would both be written to ma_tthc (keep one of them, or make the other one {column: ma_tthc, write: false})"),
     ("profiles/ward-new", "    identifiers:", "    zone: Mars\n    identifiers:", "profiles/ward-new.yaml:6:5: entities.dossier.zone: unknown key"),
     ("authority", "    intake: *all\n", "", "authority.yaml:2:3: authority.dossier: nobody is the authority for dossier: intake"),
     ("authority", "    intake: *all", "    intak: *all\n    intake: *all", "authority.yaml:7:5: authority.dossier.intak: dossier has no field group intak (did you mean intake?)"),
@@ -187,12 +206,9 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("file", "right", "wrong", "expected"), CASES, ids=[f"{c[0]}:{c[2].strip()[:40]}" for c in CASES])
-def test_a_mistake_is_reported_with_its_place(tmp_path: Path, file: str, right: str, wrong: str, expected: str) -> None:
-    assert right in FILES[file]
-    write(tmp_path, {**FILES, file: FILES[file].replace(right, wrong, 1)})
-    found = problems(tmp_path)
-    assert [line for line in found if line.startswith(expected)], found
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_a_mistake_is_reported_with_its_place(tmp_path: Path, case: Case) -> None:
+    assert_reported(tmp_path, case, FILES)
 
 
 @pytest.mark.parametrize(
@@ -370,15 +386,7 @@ def test_json_schema_names_its_dialect_and_refuses_unknown_keys(kind: str) -> No
 
 # ------------------------------------------------------------------ national.yaml
 ITS_SYSTEM = "  national-portal: {kind: national-portal, capture: none, apply: false}\n"
-DELIVERED = """\
-  national:
-    system: national-portal
-    purpose: progress reaches the national portal
-    legal_ground: decree 118/2025
-    entities:
-      dossier: {fields: all}
-      dossier_event: {fields: all}
-"""
+DELIVERED = CONTRACTS_OF_PORTAL.partition("contracts:\n")[2]
 WITH_NATIONAL = {**FILES, "systems": SYSTEMS + ITS_SYSTEM, "contracts": CONTRACTS + DELIVERED, "national": NATIONAL}
 NATIONAL_ENV = {**ENV, "PORTAL": "https://portal.example", "PORTAL_SECRET": "hush"}
 
@@ -403,6 +411,8 @@ NATIONAL_CASES = [
     ("national", "secret: ${PORTAL_SECRET}", "secret: hush", "national.yaml:6:3: portal.secret: a secret is written in the file (write ${NAME}"),
     ("national", "${PORTAL}", "${PORTL}", "national.yaml:4:3: portal.endpoint: the variable PORTL is not set"),
     ("national", "${PORTAL}", "https://u:p@host/x", "national.yaml:4:3: portal.endpoint: not the address of a service"),
+    ("national", "user: city", "user: city\n  variant: ministry\n  files: [https://files.city/a/, https://files.city/b]", "national.yaml:7:34: portal.files[1]: not a place to fetch"),
+    ("national", "user: city", "user: city\n  files: [https://files.city/a/]", "national.yaml:6:3: portal.files: papers are put at the portal with variant ministry only"),
     ("national", "system: national-portal", "system: national-portl", "national.yaml:3:3: portal.system: there is no system national-portl in systems.yaml (did you mean national-portal?)"),
     ("national", "system: national-portal", "system: ward-tan-dinh", "national.yaml:3:3: portal.system: ward-tan-dinh is no system of that sort in systems.yaml"),
     ("national", "system: national-portal", "system: national-portal\n  variant: ministery", "national.yaml:4:3: portal.variant: must be 'lgsp' or 'ministry' (did you mean ministry?)"),
@@ -411,12 +421,9 @@ NATIONAL_CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("file", "right", "wrong", "expected"), NATIONAL_CASES, ids=[f"{c[0]}:{c[2].strip()[:40]}" for c in NATIONAL_CASES])
-def test_a_mistake_about_national_services_is_reported_with_its_place(tmp_path: Path, file: str, right: str, wrong: str, expected: str) -> None:
-    assert right in WITH_NATIONAL[file]
-    write(tmp_path, {**WITH_NATIONAL, file: WITH_NATIONAL[file].replace(right, wrong, 1)})
-    found = problems(tmp_path, NATIONAL_ENV)
-    assert [line for line in found if line.startswith(expected)], found
+@pytest.mark.parametrize("case", NATIONAL_CASES, ids=named)
+def test_a_mistake_about_national_services_is_reported_with_its_place(tmp_path: Path, case: Case) -> None:
+    found = assert_reported(tmp_path, case, WITH_NATIONAL, NATIONAL_ENV)
     assert "hush" not in "".join(found)
 
 
@@ -432,6 +439,18 @@ def test_every_profile_of_the_onboarding_page_is_correct(tmp_path: Path, text: s
     write(tmp_path, {**FILES, "systems": SYSTEMS.replace("ward-new", name), f"profiles/{name}": text})
     (tmp_path / "authority.yaml").unlink()  # it covers other entities than the page's profiles have
     assert {line.split(":")[0] for line in problems(tmp_path)} == {"authority.yaml"}
+
+
+def test_the_onboarding_pages_folder_from_nothing_is_correct(tmp_path: Path) -> None:
+    named = re.findall(r"```yaml\n# config/([a-z/-]+)\.yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert [name for name, _ in named] == ["profiles/ward-simple", "systems", "authority", "contracts"]
+    loaded = load(write(tmp_path, dict(named)), {"HUB_DSN": "x", "KAFKA_BOOTSTRAP": "x", "WARD_TAN_DINH_DSN": "x"})
+    assert set(loaded.systems) == {"ward-tan-dinh"}
+
+
+def test_a_key_that_is_missing_is_named_with_what_to_write(tmp_path: Path) -> None:
+    write(tmp_path, {**FILES, "systems": SYSTEMS.replace('hub: {dsn: "${HUB}"}\n', "")})
+    assert problems(tmp_path) == ['systems.yaml:1:1: the key hub is missing (add hub: {dsn: "${HUB_DSN}"})']
 
 
 def test_the_onboarding_page_names_every_key_and_every_reader() -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from connectors.http import Busy, CredentialsRefused, NotSent, Refused, UnknownOutcome
+from lienthong.errors import TransientError
 from lienthong.gate import GateClosed
 from lienthong.national.deliver import Courier
 from lienthong.national.ledger import Outcome, Task
 from lienthong.national.portal import AlreadyThere, Seen
-from lienthong.national.portal_messages import step_key
+from lienthong.national.portal_messages import Unsendable, step_key
 
 STATE = {"MaHoSo": "C1", "TrangThaiHoSo": "4", "DuongDanTaiTepTin": "https://a"}
 STEP = {"ThoiDiemXuLy": "20260305100000", "TrangThai": "4", "PhongBanXuLy": "H29.01"}
@@ -125,6 +126,51 @@ def test_a_turn_that_came_too_late_sends_nothing() -> None:
     client = Client()
     assert carry(client, task(), until=time.monotonic() - 1).state == "pending"
     assert client.sent == []
+
+
+# ------------------------------------------------------------------ papers that are put first
+class Papers:
+    """What putting the papers of a message comes to."""
+
+    def __init__(self, found: dict[str, Any] | Exception | None) -> None:
+        self._found = found
+
+    def put(self, _message: dict[str, Any]) -> dict[str, Any] | None:
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+def with_papers(found: dict[str, Any] | Exception | None, client: Client, kind: str = "update") -> Outcome:
+    courier = Courier(client, code_is_issued=False, settle_seconds=15, rest_seconds=30, papers=Papers(found))  # type: ignore[arg-type]
+    return courier.carry(task(kind), time.monotonic() + 60)
+
+
+def test_the_ids_of_papers_are_stored_before_the_message_leaves() -> None:
+    client, changed = Client(), {**STATE, "IdTepTin": "1"}
+    done = with_papers(changed, client)
+    assert (done.state, done.body, done.wait_seconds, client.sent) == ("pending", changed, 0, [])
+    assert with_papers(None, client).state == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "is_answer"),
+    [
+        (Unsendable("DuongDanTaiTepTin", "TP1: too large"), "refused", False),
+        (Refused("415", "IdTepTin: TP1: 415"), "refused", True),
+        (TransientError("cannot be fetched yet"), "pending", False),
+    ],
+)
+def test_a_paper_that_cannot_be_put_keeps_its_message(error: Exception, state: str, is_answer: bool) -> None:
+    client = Client()
+    done = with_papers(error, client)
+    assert (done.state, done.is_answer, client.sent) == (state, is_answer, [])
+    assert done.reason is not None
+    assert "TP1" in done.reason or state == "pending"
+
+
+def test_a_step_carries_no_papers() -> None:
+    assert with_papers(Refused("x"), Client(), "progress").state == "confirmed"
 
 
 # ------------------------------------------------------------------ reading back

@@ -23,6 +23,7 @@ FIRST, LAST = date(1800, 1, 1), date(2200, 12, 31)
 # Vietnam has kept one offset since 1975; before that some local times came twice.
 SECONDS = st.integers(to_micros(datetime(1976, 1, 1, tzinfo=UTC)) // 10**6, to_micros(datetime(2199, 1, 1, tzinfo=UTC)) // 10**6)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+MIDNIGHTS = st.dates(date(1976, 1, 1), LAST).map(lambda day: to_micros(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo("Asia/Ho_Chi_Minh"))))
 DAYS = st.integers(FIRST.toordinal() - EPOCH_DAY, LAST.toordinal() - EPOCH_DAY)
 
 
@@ -50,6 +51,8 @@ VALUES: dict[str, tuple[str, str, st.SearchStrategy[Any]]] = {
         SECONDS.flatmap(lambda s: st.integers(0, 999_999).map(lambda us: s * 10**6 + us)),
     ),
     "datetime_compact": ("dossier", "finished_at", SECONDS.map(lambda s: s * 10**6)),
+    "day_compact": ("dossier", "due_at", MIDNIGHTS),
+    "day_text": ("dossier", "returned_at", MIDNIGHTS),
     "datetime_text": ("dossier", "finished_at", SECONDS.map(lambda s: s * 10**6)),
     "date": ("dossier_component", "valid_until", DAYS),
     "date_compact": ("dossier_component", "valid_until", DAYS),

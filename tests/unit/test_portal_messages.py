@@ -9,6 +9,7 @@ import pytest
 
 import schemas
 from lienthong.national import portal_messages as messages
+from lienthong.national.papers import place_of
 from lienthong.national.portal_messages import LGSP, MINISTRY, Unsendable, compact, digest, dossier_fields, iso, progress_fields, says, step_key
 from lienthong.readers import to_micros
 
@@ -275,3 +276,41 @@ def test_a_step_is_known_by_time_status_and_unit() -> None:
     assert step_key({**fields, "NoiDungXuLy": "other words"}) == step_key(fields)
     for change in ({"ThoiDiemXuLy": "20260307000001"}, {"TrangThai": "4"}, {"PhongBanXuLy": "H29.1"}):
         assert step_key({**fields, **change}) != step_key(fields)
+
+
+# ------------------------------------------------------------------ papers where the portal takes files
+def test_the_hash_a_system_tells_of_a_paper_goes_along_only_where_files_are_put() -> None:
+    papers = [{"component_code": "TP1", "file_link": "https://files/1", "file_hash": "A" * 64}]
+    assert dossier_fields(MINISTRY, DOSSIER, (), papers)["TaiLieuNop"][0]["HashTepTin"] == "a" * 64
+    assert "HashTepTin" not in dossier_fields(LGSP, DOSSIER, (), papers)["TaiLieuNop"][0]
+    for no_sha256 in ("d41d8cd98f00b204e9800998ecf8427e", "", None):
+        told = [{**papers[0], "file_hash": no_sha256}]
+        assert "HashTepTin" not in dossier_fields(MINISTRY, DOSSIER, (), told)["TaiLieuNop"][0]
+
+
+def test_the_field_of_the_procedure_is_told_where_it_is_known() -> None:
+    assert dossier_fields(LGSP, DOSSIER, field="G15-TP01")["MaLinhVuc"] == "G15-TP01"
+    assert "MaLinhVuc" not in dossier_fields(LGSP, DOSSIER)
+    assert "TenLinhVuc" not in dossier_fields(LGSP, DOSSIER, field="G15-TP01")
+
+
+@pytest.mark.parametrize(
+    ("link", "place"),
+    [
+        ("https://files.city/papers/1.pdf?t=1", "https://files.city/papers/"),
+        ("https://files.city/papers/a/b%20c.pdf", "https://files.city/papers/"),
+        ("https://files.city/other/1.pdf", None),
+        ("https://files.city.evil/papers/1.pdf", None),
+        ("https://user@files.city/papers/1.pdf", None),
+        ("http://files.city/papers/1.pdf", None),
+        ("https://files.city/papers/../secret", None),
+        ("https://files.city/papers/%2e%2e/secret", None),
+        ("https://files.city/papers/..%5csecret", None),
+        ("https://files.city/papers/a b\r\nHost: x", None),
+        ("https://[files/papers/1.pdf", None),
+        ("file:///etc/passwd", None),
+        ("/papers/1.pdf", None),
+    ],
+)
+def test_papers_are_fetched_from_configured_places_only(link: str, place: str | None) -> None:
+    assert place_of(link, ("https://files.city/papers/",)) == place

@@ -11,6 +11,7 @@ from lienthong.readers import EPOCH_DAY, READERS, Unreadable, Value, to_date
 
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 EIGHT = 1_772_413_200_000_000  # 2026-03-02 08:00 in Hà Nội
+HOURS = 8 * 3_600_000_000
 DAY = date(2026, 3, 2).toordinal() - EPOCH_DAY
 
 
@@ -36,6 +37,9 @@ DAY = date(2026, 3, 2).toordinal() - EPOCH_DAY
         ("datetime_compact", "20260302080000", EIGHT),
         ("datetime_compact", " ", None),
         ("datetime_text", "02/03/2026 08:00:00", EIGHT),
+        ("day_compact", "20260302", EIGHT - HOURS),
+        ("day_text", " 02/03/2026", EIGHT - HOURS),
+        ("day_text", "", None),
         ("date", "2026-03-02", DAY),
         ("date_compact", "20260302", DAY),
         ("date_text", "02/03/2026", DAY),
@@ -74,6 +78,7 @@ def test_reads(reader: str, text: str, value: Value) -> None:
         ("instant", "0026-03-02T08:00:00", "impossible_date"),
         ("datetime_compact", "20260230080000", "impossible_date"),
         ("datetime_text", "2026-03-02 08:00:00", "impossible_date"),
+        ("day_text", "02/03/2026 08:00:00", "impossible_date"),
         ("date", "2026-02-30", "impossible_date"),
         ("date_compact", "20261301", "impossible_date"),
         ("date_text", "31/04/2026", "impossible_date"),
@@ -101,6 +106,8 @@ def test_refuses_by_kind_and_never_shows_the_value(reader: str, text: str, reaso
     [
         ("datetime_compact", EIGHT, "20260302080000"),
         ("datetime_text", EIGHT, "02/03/2026 08:00:00"),
+        ("day_compact", EIGHT - HOURS, "20260302"),
+        ("day_text", EIGHT - HOURS, "02/03/2026"),
         ("instant", EIGHT, "2026-03-02T01:00:00+00:00"),
         ("date", DAY, "2026-03-02"),
         ("date_compact", DAY, "20260302"),

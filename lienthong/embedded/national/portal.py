@@ -28,8 +28,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from connectors.postgres import Cursor
 from lienthong.embedded.national import portal_services as services
 from lienthong.embedded.national.portal_services import Document, Wrong
-from lienthong.embedded.national.store import Armed, Store
-from lienthong.embedded.national.wire import Reply
+from lienthong.embedded.national.store import TAKE_FAULT, Armed, Store
+from lienthong.embedded.national.wire import HTML_PAGE, Reply
 
 SCHEMA = "portal"
 FAULTS = {
@@ -53,7 +53,6 @@ FAULTS = {
     "half": "the answer as a whole is fine, but its one part is refused with `code` (5); nothing is processed",
 }
 _BEFORE = {"reset-before", "too-many", "unavailable", "failed-before", "code", "exists", "redirect", "half"}
-_HTML = b"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Runtime Error</h1></body></html>"
 _RESET = struct.pack("ii", 1, 0)
 _transports: dict[tuple[str, int], asyncio.Transport] = {}
 
@@ -143,12 +142,9 @@ class Portal:
 
     def _arrived(self, cursor: Cursor, operation: str, subject: str | None) -> tuple[Armed, int]:
         cursor.execute(
-            """WITH armed AS (
-                 UPDATE fault SET times = times - 1 WHERE number = (
-                   SELECT number FROM fault WHERE times > 0 AND (operation IS NULL OR operation = %s) ORDER BY number LIMIT 1 FOR UPDATE
-                 ) RETURNING kind, argument)
+            f"""WITH armed AS ({TAKE_FAULT})
                INSERT INTO seen (operation, request_id, fault) VALUES (%s, %s, (SELECT kind FROM armed))
-               RETURNING number, (SELECT kind FROM armed), (SELECT argument FROM armed)""",
+               RETURNING number, (SELECT kind FROM armed), (SELECT argument FROM armed)""",  # noqa: S608 - a constant of ours
             (operation, operation, subject),
         )
         number, kind, argument = cursor.fetchone() or (0, None, None)
@@ -190,7 +186,7 @@ def _plain(status: int, headers: Mapping[str, str]) -> Reply:
 
 
 def _page(status: int) -> Reply:
-    return Reply(status=status, body=_HTML, headers={"Content-Type": "text/html; charset=utf-8"})
+    return Reply(status=status, body=HTML_PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
 
 
 def _refusal(wrong: Wrong, variant: str) -> Reply:
@@ -239,6 +235,8 @@ def _lgsp(portal: Portal, document: Document) -> Work:
             effect = services.progress if service.startswith("Cap") else services.update if document.get("isUpdating") == "True" else services.create
             for fields in document["data"]:
                 effect(cursor, fields, "lgsp")
+        elif service in services.CATALOGUES:
+            result = services.catalogue(cursor, service, document)
         else:
             raise Wrong("2", 404, "Không có dịch vụ")
         return 200, {"error_code": "0", "message": "Đồng bộ thành công", "result": result}

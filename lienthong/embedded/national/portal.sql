@@ -30,3 +30,19 @@ CREATE TABLE IF NOT EXISTS file (
     hash text NOT NULL,
     bytes bigint NOT NULL
 );
+-- Catalogues: filled by whoever tests.
+CREATE TABLE IF NOT EXISTS field (
+    code text PRIMARY KEY,
+    name text NOT NULL,
+    branch text
+);
+CREATE TABLE IF NOT EXISTS procedure (
+    code text PRIMARY KEY,
+    name text NOT NULL,
+    field text REFERENCES field
+);
+CREATE TABLE IF NOT EXISTS agency (
+    code text PRIMARY KEY,
+    name text NOT NULL,
+    level text
+);

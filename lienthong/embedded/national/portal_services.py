@@ -22,6 +22,15 @@ LENGTH_MAX = {"TrichYeuHoSo": 1000, "NguoiXuLy": 50}
 STATUSES = {str(number) for number in range(1, 11)}
 _COMPACT = re.compile(r"\d{14}")
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
+CATALOGUES = {
+    "LayDanhSachTTHC": """SELECT jsonb_build_object('MATTHC', code, 'TENTTHC', name) FROM procedure ORDER BY code""",
+    "LayThuTuc": """SELECT jsonb_build_object('MATTHC', p.code, 'TENTTHC', p.name,
+                      'LINHVUCTHUCHIEN', jsonb_build_array(jsonb_build_object('MALINHVUC', f.code, 'TENLINHVUC', f.name)))
+                    FROM procedure p JOIN field f ON f.code = p.field WHERE p.code = %(code)s""",
+    "LayDanhMucCoQuan": """SELECT jsonb_build_object('MADONVI', code, 'TENDONVI', name, 'CAPDONVI', level) FROM agency ORDER BY code""",
+    "LayDanhMucLinhVuc": """SELECT jsonb_build_object('MALINHVUC', code, 'TENLINHVUC', name, 'MANGANH', branch) FROM field ORDER BY code""",
+}
+"""Services that list what the portal knows: a statement each."""
 KINDS = {"lgsp": {"1", "2", "3", "4"}, "ministry": {"0", "1", "2"}}
 
 
@@ -58,7 +67,7 @@ def end_sessions(cursor: Cursor) -> None:
 # ------------------------------------------------------------------ effects
 def create(cursor: Cursor, fields: Document, variant: str) -> None:
     """A new dossier; raises `Wrong` when it is there already."""
-    _check_dossier(fields, variant)
+    _check_dossier(cursor, fields, variant)
     cursor.execute("INSERT INTO dossier (code, fields) VALUES (%s, %s) ON CONFLICT DO NOTHING", (fields["MaHoSo"], json.dumps(fields)))
     if not cursor.rowcount:
         raise Wrong("3", 409, f"Hồ sơ {fields['MaHoSo']} đã tồn tại")
@@ -67,7 +76,7 @@ def create(cursor: Cursor, fields: Document, variant: str) -> None:
 
 def update(cursor: Cursor, fields: Document, variant: str) -> None:
     """A new state of a dossier; raises `Wrong` when there is none."""
-    _check_dossier(fields, variant)
+    _check_dossier(cursor, fields, variant)
     cursor.execute("UPDATE dossier SET fields = %s, updates = updates + 1 WHERE code = %s", (json.dumps(fields), fields["MaHoSo"]))
     if not cursor.rowcount:
         raise Wrong("4", 404, f"Hồ sơ {fields['MaHoSo']} không tồn tại")
@@ -106,12 +115,17 @@ def keep_file(cursor: Cursor, content: bytes) -> Document:
     return found
 
 
+def catalogue(cursor: Cursor, service: str, asked: Document) -> list[Document]:
+    """The rows of a catalogue; of `LayThuTuc` the one procedure asked for, with its fields."""
+    return [row for (row,) in rows(cursor, CATALOGUES[service], {"code": asked.get("maTTHC")})]
+
+
 def _remember(cursor: Cursor, fields: Document) -> None:
     cursor.execute("INSERT INTO history (code, status, fields) VALUES (%s, %s, %s)", (fields["MaHoSo"], fields["TrangThaiHoSo"], json.dumps(fields)))
 
 
 # ------------------------------------------------------------------ rules
-def _check_dossier(fields: Document, variant: str) -> None:
+def _check_dossier(cursor: Cursor, fields: Document, variant: str) -> None:
     _check(fields, REQUIRED["dossier"])
     _check_status(fields["TrangThaiHoSo"])
     if fields["LoaiDoiTuong"] not in KINDS[variant]:
@@ -119,6 +133,16 @@ def _check_dossier(fields: Document, variant: str) -> None:
     for name in fields:
         if name.startswith("Ngay"):
             _check_time(name, fields[name], variant)
+    if variant == "ministry":
+        _check_files(cursor, fields)
+
+
+def _check_files(cursor: Cursor, fields: Document) -> None:
+    """What was handed in digitally is here already: by its id, with its own hash; links are not followed."""
+    for paper in fields.get("TaiLieuNop", []):
+        is_digital = {"IdTepTin", "HashTepTin", "DuongDanTaiTepTin"} & paper.keys()
+        if is_digital and one(cursor, "SELECT 1 FROM file WHERE id = %s AND hash = %s", (paper.get("IdTepTin"), paper.get("HashTepTin"))) is None:
+            raise Wrong("5", 400, "IdTepTin không tồn tại")
 
 
 def _check(fields: Document, required: tuple[str, ...]) -> None:

@@ -19,10 +19,9 @@ from lienthong.embedded.national.envelope import Element, SoapFault
 from lienthong.embedded.national.faults import DESCRIPTION, Moment, moment, number
 from lienthong.embedded.national.signature import Signer
 from lienthong.embedded.national.store import Armed, Arrival, Store
-from lienthong.embedded.national.wire import Reply, Request
+from lienthong.embedded.national.wire import HTML_PAGE, Reply, Request
 
 _AHEAD = {"clock-ahead": 1, "clock-behind": -1}
-_HTML = b"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Runtime Error</h1></body></html>"
 _TEXTS = {"busy": ("Server.Busy", "The service is busy"), "session-expired": ("Client.Authentication", "The session has expired")}
 
 
@@ -140,7 +139,7 @@ class _Call:
             "reset-before": Reply(delivery="reset"),
             "too-many": _too_many(seconds),
             "unavailable": replace(_too_many(seconds), status=503),
-            "html": Reply(status=int(number(argument, "status", 500)), body=_HTML, headers={"Content-Type": "text/html"}),
+            "html": Reply(status=int(number(argument, "status", 500)), body=HTML_PAGE, headers={"Content-Type": "text/html"}),
             "redirect": Reply(status=307, headers={"Location": location}),
             "empty": Reply(),
         }

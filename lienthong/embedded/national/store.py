@@ -13,6 +13,12 @@ from typing import Any
 from connectors.postgres import Connection, Cursor, connect, one, sql, transaction
 
 _HERE = Path(__file__).parent
+TAKE_FAULT = """
+UPDATE fault SET times = times - 1 WHERE number = (
+  SELECT number FROM fault WHERE times > 0 AND (operation IS NULL OR operation = %s) ORDER BY number LIMIT 1 FOR UPDATE
+) RETURNING kind, argument
+"""
+"""The fault that meets a request of an operation, used up once."""
 _SCHEMA_LOCK = 0x6E6174  # "nat": two servers of one database make their tables one after the other
 
 
@@ -136,11 +142,6 @@ class Store:
 
 
 def _armed(cursor: Cursor, operation: str) -> Armed | None:
-    cursor.execute(
-        """UPDATE fault SET times = times - 1 WHERE number = (
-            SELECT number FROM fault WHERE times > 0 AND (operation IS NULL OR operation = %s) ORDER BY number LIMIT 1 FOR UPDATE
-        ) RETURNING kind, argument""",
-        (operation,),
-    )
+    cursor.execute(TAKE_FAULT, (operation,))
     found = cursor.fetchone()
     return None if found is None else Armed(*found)

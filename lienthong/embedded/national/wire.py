@@ -18,6 +18,7 @@ from typing import Any
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 IDLE_SECONDS = 60.0
 HANDSHAKE_SECONDS = 10.0
+HTML_PAGE = b"<!DOCTYPE html><html><head><title>Error</title></head><body><h1>Runtime Error</h1></body></html>"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time: close() sends RST
 
 

@@ -44,38 +44,50 @@ def refused_lists(site: Site) -> list[tuple[str, str, str]]:
     return [(p["entity"], p["local_key"], p["reason"]) for p in site.parked()]
 
 
-def test_a_list_of_elements_that_no_message_carries_is_refused_and_all_else_flows(form: str, new_site: NewSite) -> None:
-    """Its elements flow too; only which of them are gone is not told before the list is shorter."""
+def in_list(site: Site) -> set[int]:
+    return {int(values["name"].removeprefix("n")) for key, values in site.in_hub("dossier_component").items() if key.startswith("1|")}
+
+
+def test_a_list_of_elements_that_no_message_carries_is_told_in_parts(form: str, new_site: NewSite) -> None:
+    """Each part says for itself which elements are gone: at the ends of the list, in the middle of it, at the edges of parts."""
     site = document_site(form, new_site)
     line = site.line()
     site.sql(f"INSERT INTO dossier (id, paper) VALUES (1, {papers(2000)}), (2, {papers(3)})")
     published = site.drain(line)
-    assert published.refused() == [("1", "", "too_large")]
-    assert refused_lists(site) == [("dossier_component", "1", "too_large")]
-    assert "elements" in site.parked()[0]["message"]
+    parts = [note.content for note in published.notes if note.header.kind == "set_part"]
+    assert len(parts) > 2
+    assert published.refused() == []
     assert len(site.in_hub("dossier_component")) == 2003
-    (entry,) = site.parked()
     site.sql(
         f"UPDATE dossier SET paper = {papers(1990, 2)} WHERE id = 1", "UPDATE dossier SET paper = NULL WHERE id = 2", "INSERT INTO dossier VALUES (3)"
     )
     site.drain(line)
     assert set(site.in_hub()) == {"1", "2", "3"}
-    assert len(site.in_hub("dossier_component")) == 2000  # of the long list it is not known which are gone
+    assert in_list(site) == set(range(2, 1992))
+    assert len(site.in_hub("dossier_component")) == 1990
+    edges = [int(part["through"].partition("|")[2].partition("-")[0]) for part in parts if part["through"]]
+    gone = {*edges, 500, 1991}
+    site.sql(
+        f"""UPDATE dossier SET paper = (SELECT json_build_object('parts', json_agg(p)) FROM json_array_elements(paper -> 'parts') p
+           WHERE NOT (p ->> 'name') = ANY(ARRAY{[f"n{number}" for number in sorted(gone)]})) WHERE id = 1"""
+    )
+    site.drain(line)
+    assert in_list(site) == set(range(2, 1992)) - gone
     again = Again(site.settings, site.system, Vault(None))
-    assert again.read("dossier_component", "1").words == "too_large in the record"
+    assert again.read("dossier_component", "1").words == ""
     again.close()
     site.published()
-    assert [p["id"] for p in site.parked()] == [entry["id"]]
+    assert in_list(site) == set(range(2, 1992)) - gone
     site.sql(f"UPDATE dossier SET paper = {papers(2, 7)} WHERE id = 1")
     site.drain(line)
     assert refused_lists(site) == []
-    assert len(site.in_hub("dossier_component")) == 2
+    assert in_list(site) == {7, 8}
 
 
-def test_what_was_refused_before_it_was_shortened_is_of_the_past_when_it_comes_late(form: str, new_site: NewSite) -> None:
+def test_what_was_refused_before_it_was_cured_is_of_the_past_when_it_comes_late(form: str, new_site: NewSite) -> None:
     site = document_site(form, new_site)
     line = site.line()
-    site.sql(f"INSERT INTO dossier (id, paper) VALUES (1, {papers(2000)})")
+    site.sql(r"""INSERT INTO dossier (id, paper) VALUES (1, '{"parts": [{"no": "A", "name": "a\u0000b"}]}')""")
     work_through(site, line)
     late = site.messages()
     site.merge(late)
