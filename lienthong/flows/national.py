@@ -10,7 +10,7 @@ from lienthong import hub, hub_schema
 from lienthong.flows import FoundWrong, flow, settings
 from lienthong.national import desk, unverified
 from lienthong.national.access import Caller
-from lienthong.national.deliver import portal_of
+from lienthong.national.portal import portal_of
 from lienthong.settings import Settings
 from lienthong.vault import Vault
 
