@@ -6,7 +6,7 @@ ARGS ?=
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow alerts test faults chaos guards bench check format clean
+.PHONY: help setup demo airflow alerts test pages faults chaos guards bench check format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -27,6 +27,10 @@ airflow: setup ## Run a small city with Airflow beside it until Ctrl-C; prints t
 
 test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
 	$(BIN)/pytest $(ARGS)
+
+pages: setup ## Look at Airflow's pages with Chromium, which pip cannot install (Debian: the package chromium)
+	@command -v chromium >/dev/null || { echo "chromium is not installed (Debian: apt-get install chromium)" >&2; exit 1; }
+	$(BIN)/pytest -m pages tests/dags/test_pages.py $(ARGS)
 
 alerts: ## Try the alert rules out with promtool, which comes with Prometheus (Debian: the package prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed; it comes with Prometheus (Debian: apt-get install prometheus)" >&2; exit 1; }

@@ -20,7 +20,7 @@ ENTITIES = ["citizen", "procedure", "dossier", "dossier_event", "dossier_compone
 
 BY_KIND = ExceptionRetryPolicy(
     rules=[
-        RetryRule("connectors.errors.TransientError", RetryAction.RETRY, timedelta(seconds=30), "a dependency is down or busy"),
+        RetryRule("connectors.errors.TransientError", RetryAction.RETRY, reason="a dependency is down or busy"),
         RetryRule("connectors.errors.LienThongError", RetryAction.FAIL, reason="trying again would not help: a person has to look"),
     ]
 )
@@ -49,7 +49,6 @@ def house(*, minutes: int, tags: Sequence[str], doc: str | None, hours: float = 
         "default_args": {
             "owner": OWNER,
             "retries": 3,
-            "retry_delay": timedelta(seconds=30),
             "retry_policy": BY_KIND,
             "execution_timeout": timedelta(minutes=minutes),
         },

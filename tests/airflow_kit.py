@@ -104,7 +104,7 @@ class Api:
         while (state := str(self.get(f"dags/{dag}/dagRuns/{run}")["state"])) not in ENDED:
             if time.monotonic() > until:
                 raise AssertionError(f"{dag} is {state} after {seconds:.0f} s: {self.states(dag, run)}")
-            time.sleep(0.7)
+            time.sleep(0.4)
         return state
 
     def until(self, dag: str, run: str, is_so: Callable[[list[dict[str, Any]]], bool], seconds: float = 60.0) -> list[dict[str, Any]]:
@@ -117,10 +117,13 @@ class Api:
         return found
 
     def log(self, dag: str, run: str, task: str, index: int = -1) -> str:
-        """Everything the last try of a task has logged."""
+        """Everything the last try of a task has logged, without the places in the code."""
         found = next(t for t in self.tasks(dag, run) if t["task_id"] == task and t["map_index"] == index)
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{found['try_number']}?map_index={index}&full_content=true"
-        return json.dumps(self.get(path)["content"], ensure_ascii=False)
+        lines = self.get(path)["content"]
+        for detail in (detail for line in lines if isinstance(line, dict) for detail in line.get("error_detail") or []):
+            detail.pop("frames", None)
+        return json.dumps(lines, ensure_ascii=False)
 
     def result(self, dag: str, run: str, task: str, index: int = -1) -> Any:
         """What a task has returned."""

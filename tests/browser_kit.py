@@ -78,6 +78,17 @@ class Browser:
             time.sleep(0.5)
         return text
 
+    def until_each(self, selector: str, *words: str, seconds: float = 90.0) -> list[str]:
+        """Wait until each word stands in an element that a selector finds; the texts of all these elements."""
+        expression = f"JSON.stringify([...document.querySelectorAll({json.dumps(selector)})].map(each => each.textContent))"
+        until = time.monotonic() + seconds
+        while True:
+            texts: list[str] = json.loads(self.call("Runtime.evaluate", expression=expression)["result"].get("value") or "[]")
+            if all(any(word in text for text in texts) for word in words):
+                return texts
+            assert time.monotonic() < until, f"{words} are not in {selector}: {texts}"
+            time.sleep(0.5)
+
     def picture(self, file: Path) -> None:
         """What the page looks like, as PNG."""
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

@@ -38,9 +38,10 @@ STOPPED_RETRY_SECONDS = 5.0
 BEAT_SECONDS = 1.0
 LEASE_SECONDS = 10.0
 
+# A step whose dossier was refused waits for the next state of the dossier: the line is not late by it, the refused one is what is shown.
 _OLDEST = """
-SELECT (extract(epoch FROM queued_at) * 1000000)::bigint FROM hub.delivery
-WHERE system = %s AND state IN ('pending', 'sent', 'unknown') ORDER BY id LIMIT 1
+SELECT (extract(epoch FROM m.queued_at) * 1000000)::bigint FROM hub.delivery m LEFT JOIN hub.delivery_dossier d USING (system, dossier)
+WHERE m.system = %s AND m.state IN ('pending', 'sent', 'unknown') AND (d.is_there IS NOT FALSE OR m.kind <> 'progress') ORDER BY m.id LIMIT 1
 """
 
 

@@ -166,11 +166,11 @@ def test_what_differs_is_red_and_repaired_only_after_approval(flows: CityWithAir
     assert "nhầm lẫn" not in said
 
     rejected = api.start("repair", system=OTHER)
-    _decide(api, rejected, "Reject")
+    _decide(flows, api, rejected, "Reject")
     assert api.wait("repair", rejected) == "success"
     assert api.states("repair", rejected)["carry_out"] == {"skipped"}
     run = api.start("repair", system=OTHER)
-    _decide(api, run, "Approve")
+    _decide(flows, api, run, "Approve")
     assert api.wait("repair", run, 120) == "success", api.log("repair", run, "carry_out")[-3000:]
     assert hub(flows, note, record) == before
     again = api.start("repair", system=OTHER)
@@ -178,14 +178,23 @@ def test_what_differs_is_red_and_repaired_only_after_approval(flows: CityWithAir
     assert set().union(*api.states("repair", again).values()) == {"skipped"}
 
 
-def _decide(api: Api, run: str, choice: str) -> None:
+def _decide(flows: CityWithAirflow, api: Api, run: str, choice: str) -> None:
     """What a person does under Required Actions."""
     api.until("repair", run, lambda tasks: any(t["task_id"] == "approve" and t["state"] in ("awaiting_input", "deferred") for t in tasks))
-    time.sleep(2)  # an answer within milliseconds of the question meets the end of the process that has asked it, and is lost to the run
+    _until_let_go(flows, run)
     path = f"dags/repair/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
     asked = api.get(path)
     assert "| dossier | different | fold again | 1 |" in asked["body"]
     api.patch(path, {"chosen_options": [choice], "params_input": {}})
+
+
+def _until_let_go(flows: CityWithAirflow, run: str) -> None:
+    """Wait until the scheduler knows that the process that asked has ended. Answered before, Airflow takes its end for a failure and asks again."""
+    ended, log = f"state success for task instance TaskInstanceKey(dag_id='repair', task_id='approve', run_id='{run}'", "airflow-scheduler.log"
+    until = time.monotonic() + 30
+    while ended not in (flows.airflow.folder / log).read_text("utf-8", "replace"):
+        assert time.monotonic() < until, "the scheduler has not said so"
+        time.sleep(0.2)
 
 
 def test_every_record_of_every_system_is_compared_at_night(flows: CityWithAirflow, api: Api) -> None:

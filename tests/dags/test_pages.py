@@ -10,9 +10,9 @@ import pytest
 
 from lienthong.demo.airflow import CityWithAirflow
 from tests.airflow_kit import Api
-from tests.browser_kit import PROGRAM, Browser
+from tests.browser_kit import Browser
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.skipif(PROGRAM is None, reason="needs Debian's package chromium")]
+pytestmark = [pytest.mark.slow, pytest.mark.pages, pytest.mark.timeout(900)]
 
 PICTURES = os.environ.get("LIENTHONG_PICTURES")
 """A folder that the pictures are copied to, for people to look at."""
@@ -45,7 +45,8 @@ def test_a_run_shows_its_graph_and_its_ranges(browser: Browser, api: Api, flows:
     browser.open(f"{api.address}/dags/load_system/runs/{run}")
     browser.call("Runtime.evaluate", expression="localStorage.setItem('default_dag_view', JSON.stringify('graph'))")
     browser.open(f"{api.address}/dags/load_system/runs/{run}")
-    browser.until("plan", "load", "finish")
+    nodes = browser.until_each(".react-flow__node", "plan", "load", "finish")
+    assert len(nodes) == 3
     keep(browser, tmp_path, "run.png")
     browser.open(f"{api.address}/dags/load_system/runs/{run}/tasks/load/mapped")
     browser.until("dossier 0")
