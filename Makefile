@@ -26,7 +26,8 @@ airflow: setup ## Run a small city with Airflow beside it until Ctrl-C; prints t
 	$(BIN)/lienthong airflow $(ARGS)
 
 test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
-	$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(ARGS) || { test $$? -eq 1 && echo && echo "Those that failed are run once more, by themselves: most depend on time." && \
+	  $(BIN)/pytest $(ARGS) --last-failed --last-failed-no-failures none; }
 
 pages: setup ## Look at Airflow's pages with Chromium, which pip cannot install (Debian: the package chromium)
 	@command -v chromium >/dev/null || { echo "chromium is not installed (Debian: apt-get install chromium)" >&2; exit 1; }

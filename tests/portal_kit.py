@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -15,7 +15,7 @@ from typing import Any
 
 import schemas
 from connectors.avro import DIGEST, digest_of, frame, out_codec
-from connectors.kafka import Producer
+from connectors.kafka import Ends, Producer
 from lienthong.config import load_settings
 from lienthong.embedded import Stack
 from lienthong.embedded.national.portal import FAULTS
@@ -195,8 +195,11 @@ class Delivery:
         return record
 
     def said(self) -> None:
-        """Everything said is in the topic."""
+        """Everything said is in the topic, and the hub knows how far it has come, as after the router's turn."""
         self.producer.flush()
+        with closing(Ends(self.city.environment["KAFKA_BOOTSTRAP"])) as ends:
+            end = ends.of(TOPIC)[0]
+        self.city.sql("hub", "INSERT INTO hub.out_topic VALUES (%s, %s) ON CONFLICT (topic) DO UPDATE SET next = excluded.next", arguments=[TOPIC, end])
 
     def life(self, code: str, *statuses: int) -> int:
         """A dossier with a state and a step for each status."""
@@ -243,6 +246,7 @@ class Delivery:
     @contextmanager
     def running(self, processes: int = 1) -> Iterator[None]:
         """Deliver meanwhile."""
+        self.said()
         for _ in range(processes):
             self.city.start("run", "deliver")
         try:

@@ -333,8 +333,9 @@ def test_status_and_metrics_say_what_the_ledger_says(place: Delivery, code: str)
     with place.running():
         wait(lambda: place.ledger(waiting) == [("create", "pending")] or place.ledger(waiting) == [("create", "sent")], story=place.story)
         wait(lambda: line_of(place)["lag_seconds"] > 2, story=place.story)
-    found = measured(place)
     system = "national-portal"
+    wait(lambda: measured(place)["lienthong_delivery_oldest_pending_age_seconds"][system,] > 2, story=place.story)
+    found = measured(place)
     told = dict(place.city.sql("hub", COUNTED))
     assert {told_state: n for (_, told_state), n in found["lienthong_delivery_messages"].items() if n} == told
     assert told["pending"] >= 1
