@@ -199,7 +199,9 @@ class Delivery:
         self.producer.flush()
         with closing(Ends(self.city.environment["KAFKA_BOOTSTRAP"])) as ends:
             end = ends.of(TOPIC)[0]
-        self.city.sql("hub", "INSERT INTO hub.out_topic VALUES (%s, %s) ON CONFLICT (topic) DO UPDATE SET next = excluded.next", arguments=[TOPIC, end])
+        self.city.sql(
+            "hub", "INSERT INTO hub.out_topic VALUES (%s, %s) ON CONFLICT (topic) DO UPDATE SET next = excluded.next", arguments=[TOPIC, end]
+        )
 
     def life(self, code: str, *statuses: int) -> int:
         """A dossier with a state and a step for each status."""
