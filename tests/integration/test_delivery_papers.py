@@ -151,9 +151,9 @@ def test_a_message_whose_answer_was_lost_is_found_by_its_papers_and_not_sent_twi
     record = with_papers(place, None, ward.put("found.pdf", b"found"))
     place.settled(record)
     with_papers(place, record, ward.put("found.pdf", b"found"), status=4)
+    wait(lambda: place.portal.states(held(place, record)["MaHoSo"])[-1] == "4", story=place.story)
     place.settled(record)
     assert each_once(place, record)
-    assert place.portal.states(held(place, record)["MaHoSo"])[-1] == "4"
 
 
 def test_a_server_of_papers_that_is_away_keeps_only_its_own_papers_waiting(place: Delivery, ward: PaperServer) -> None:

@@ -86,9 +86,8 @@ def test_a_frozen_process_is_named_by_its_stage(watched: Lines, stage: str) -> N
     expected = {(system, leg, "late", stage) for system in ("portal", "ward-near", "ward-far")}
     with watched.frozen(stage):
         wait(lambda: stuck(watched) == expected, NOTICED_SECONDS, lambda: story(watched))
-        done = watched.city.cli("status")
-        assert done.returncode == 1
-        assert f"a probe is stuck at {stage}" in done.stdout
+        wait(lambda: f"a probe is stuck at {stage}" in watched.city.cli("status").stdout, NOTICED_SECONDS, lambda: story(watched))
+        assert watched.city.cli("status").returncode == 1
         assert watched.city.cli("lag").returncode == 1
     all_well(watched)
 
