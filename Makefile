@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 ARGS ?=
 MINUTES ?= 10
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo airflow alerts test pages faults chaos guards bench check format clean
@@ -16,7 +17,7 @@ setup: $(STAMP) ## Install everything the demo and the tests need into .venv (no
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[airflow,embedded]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[airflow,embedded,otel]' --group dev
 	@touch $@
 
 demo: setup ## Run a small city on this machine and prove that nothing was lost: make demo ARGS="--help"
@@ -26,12 +27,12 @@ airflow: setup ## Run a small city with Airflow beside it until Ctrl-C; prints t
 	$(BIN)/lienthong airflow $(ARGS)
 
 test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
-	@$(BIN)/pytest $(ARGS) || { test $$? -eq 1 && echo && echo "Those that failed are run once more, by themselves: most depend on time." && \
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS) || { test $$? -eq 1 && echo && echo "Those that failed are run once more, by themselves: most depend on time." && \
 	  $(BIN)/pytest $(ARGS) --last-failed --last-failed-no-failures none; }
 
-pages: setup ## Look at Airflow's pages with Chromium, which pip cannot install (Debian: the package chromium)
+pages: setup ## Look at our pages and Airflow's with Chromium, which pip cannot install (Debian: the package chromium)
 	@command -v chromium >/dev/null || { echo "chromium is not installed (Debian: apt-get install chromium)" >&2; exit 1; }
-	$(BIN)/pytest -m pages tests/dags/test_pages.py $(ARGS)
+	$(BIN)/pytest -m pages tests/web/test_browser.py tests/dags/test_pages.py $(ARGS)
 
 alerts: ## Try the alert rules out with promtool, which comes with Prometheus (Debian: the package prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed; it comes with Prometheus (Debian: apt-get install prometheus)" >&2; exit 1; }

@@ -106,6 +106,13 @@ def machine() -> dict[str, object]:
     }
 
 
+def busy_seconds() -> float:
+    """What all processors together have worked since the machine started, for anybody."""
+    with open("/proc/stat") as lines:
+        user, nice, system, _idle, _waiting, *interrupts = (int(ticks) for ticks in next(lines).split()[1:8])
+    return (user + nice + system + sum(interrupts)) / TICKS_PER_SECOND
+
+
 def server_settings(dsn: str) -> dict[str, str]:
     """What a PostgreSQL server itself says about the settings that decide durability and speed."""
     shown = {}

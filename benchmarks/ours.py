@@ -128,6 +128,14 @@ class Processes:
             groups.setdefault(name.partition(".")[0], []).append(process.pid)
         return groups
 
+    def end(self, name: str, *, kill: bool = False) -> None:
+        """End one: by SIGTERM and with time, or it and everything under it at once."""
+        process = self._running.pop(name)
+        if kill:
+            process.kill()
+        else:
+            process.stop(signal.SIGTERM, timeout_seconds=STOP_SECONDS)
+
     def stop(self) -> None:
         """End them all."""
         while self._running:

@@ -51,10 +51,11 @@ class Party:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How the twelve columns are mapped, and whose word counts for a field group: the source's unless another is named."""
+    """How the twelve columns are mapped, whose word counts for a field group (the source's unless another is named), and the shape of topics."""
 
     fields: Mapping[str, object] = field(default_factory=lambda: FIELDS)
     orders: Mapping[str, list[str]] = field(default_factory=dict)
+    kafka: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_config(folder: Path, parties: list[Party], terms: Terms) -> dict[str, str]:
@@ -67,7 +68,7 @@ def write_config(folder: Path, parties: list[Party], terms: Terms) -> dict[str, 
         folder / "systems.yaml",
         {
             "hub": {"dsn": "${HUB_DSN}"},
-            "kafka": {"bootstrap": "${KAFKA_BOOTSTRAP}"},
+            "kafka": {"bootstrap": "${KAFKA_BOOTSTRAP}", **terms.kafka},
             "systems": {party.name: _system(party) for party in parties},
         },
     )

@@ -34,6 +34,7 @@ EXTRA_MEASURES = {
     "wards": "workers_peak_mb",
     "reconcile": "seconds",
     "delivery": "messages_per_second",
+    "scaling": "workers_cpu_growth",
     "memory": "workers_peak_mb",
 }
 # Memory is told of the load: long enough, and the same for everybody.

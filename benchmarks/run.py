@@ -24,6 +24,7 @@ from benchmarks.ours import Ours
 from benchmarks.reconcile import measure_reconcile
 from benchmarks.report import Report, Side
 from benchmarks.scale import measure_scale
+from benchmarks.scaling import measure_scaling
 from benchmarks.servers import Servers
 from benchmarks.wards import measure_wards
 from benchmarks.work import Work
@@ -40,7 +41,7 @@ CONTENDERS: Mapping[str, Factory] = {
 }
 # What is asked for on the flow that the load has started, and what is run on its own.
 FLOW_JOBS = frozenset(("load", "stream", "latency"))
-JOBS = ("load", "stream", "latency", "full_path", "scale", "wards", "reconcile", "delivery")
+JOBS = ("load", "stream", "latency", "full_path", "scale", "wards", "reconcile", "delivery", "scaling")
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -76,6 +77,8 @@ def bench(  # noqa: PLR0913  (each option of a command is an argument)
             _reconcile(servers, sides, report)
         if "delivery" in wanted and "ours" in sides:
             _deliver(servers, report)
+        if "scaling" in wanted and "ours" in sides:
+            _scaling(servers, report)
     if "full_path" in wanted:
         report.copy("load", "full_path", "peer")
         report.copy("latency", "full_path_latency", "peer")
@@ -121,6 +124,16 @@ def _deliver(servers: Servers, report: Report) -> None:
         found = measure_delivery(servers)
         console.print(f"  ours delivery: {found.messages_per_second} messages/s of one process, each once and in order {found.equal}")
         report.add_extra("delivery", "ours", asdict(found))
+
+
+def _scaling(servers: Servers, report: Report) -> None:
+    """One, two and four worker sets on three brokers; there is no peer that is asked to lose a broker and a worker."""
+    with _kept(report, "scaling"):
+        found = measure_scaling(servers)
+        for table in found.tables():
+            console.print(table)
+        console.print(f"  ours scaling: CPU of a change in the sets grows by {found.workers_cpu_growth}, nothing lost {found.equal}")
+        report.add_extra("scaling", "ours", found.as_dict())
 
 
 @contextmanager

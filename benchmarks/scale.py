@@ -13,7 +13,7 @@ from benchmarks.work import CHANGES_PER_GROUP, Work
 
 PARTS = (100, 10, 1)
 SMALLEST_ROWS = 2_000
-CHANGES = 500 * CHANGES_PER_GROUP
+CHANGES = 5000 * CHANGES_PER_GROUP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

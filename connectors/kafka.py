@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from kafka.errors import InvalidRecordError, KafkaError, MessageSizeTooLargeError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from kafka.errors import (
+    AuthorizationError,
+    InvalidRecordError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    SaslAuthenticationFailedError,
+    TopicAlreadyExistsError,
+)
 
-from connectors.errors import ConfigError, FatalError, TransientError
+from connectors.brokers import BrokerRefuses, Brokers, BrokerUnavailable, PositionLost, TopicShapeError, listening
+from connectors.errors import FatalError
 
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every retry; our own lines say what matters
 
 MESSAGE_BYTES_MAX = 900_000  # below the broker's and the client's default of 1 MiB (protocol R7)
-PROBE_SECONDS = 3.0
 BOOTSTRAP_MILLIS = 6_000  # with the probe before it: whoever asks brokers that are down knows it within ten seconds
 SEND_SECONDS = 30
 
 
-class BrokerUnavailable(TransientError):
-    """The Kafka brokers do not answer; it is tried again and nothing was lost."""
-
-    code = "LT-KFK-001"
-
-
-class TopicShapeError(ConfigError):
-    """A topic has another number of partitions than is configured; the order of records would break."""
-
-    code = "LT-KFK-002"
-
-
-class PositionLost(FatalError):
-    """The stored position is not in the topic any more: data was deleted before it was read, or the topic was made anew."""
-
-    code = "LT-KFK-003"
-
-    def __init__(self, topic: str, partition: int, position: int) -> None:
-        super().__init__(
-            f"{topic}-{partition}: the stored position {position} is not in the topic any more, so data was deleted before it was read, or "
-            "the topic was made anew; nothing is passed over. Read all sources again: `lienthong load --all --new-epoch`"
-        )
-        self.topic, self.partition, self.position = topic, partition, position
+def client_options(at: Brokers | str) -> dict[str, Any]:
+    """What every client is made with; raises `BrokerUnavailable` when nobody listens at any of the addresses."""
+    brokers = at if isinstance(at, Brokers) else Brokers(bootstrap=at)
+    return {
+        "bootstrap_servers": listening(brokers.bootstrap),
+        "bootstrap_timeout_ms": BOOTSTRAP_MILLIS,
+        "security_protocol": brokers.protocol,
+        "sasl_mechanism": brokers.mechanism,
+        "sasl_plain_username": brokers.username,
+        "sasl_plain_password": brokers.password,
+        "ssl_cafile": brokers.authority,
+        "ssl_certfile": brokers.certificate,
+        "ssl_keyfile": brokers.key,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +75,17 @@ def errors_translated() -> Iterator[None]:
         raise PositionLost(place.topic, place.partition, position) from None
     except (InvalidRecordError, MessageSizeTooLargeError) as error:
         raise FatalError(f"the Kafka brokers refuse a message ({type(error).__name__}); nothing was passed over") from None
+    except (SaslAuthenticationFailedError, AuthorizationError) as error:
+        raise BrokerRefuses(
+            f"the Kafka brokers refuse our log-in or do not let it do this ({type(error).__name__}): check kafka.security and the user's rights "
+            "(docs/deployment.md); nothing was lost"
+        ) from None
+    except KafkaTimeoutError:  # kafka-python 3.0.12 tries a refused log-in again, too, until its time is over
+        raise BrokerUnavailable(
+            "the Kafka brokers do not answer in time: do they run, and is kafka.security what they ask for (TLS, user, password)? nothing was lost"
+        ) from None
     except (KafkaError, OSError) as error:
         raise BrokerUnavailable(f"the Kafka brokers do not answer ({type(error).__name__}); nothing was lost") from None
-
-
-def brokers(bootstrap: str) -> list[str]:
-    """The addresses in kafka.bootstrap, when somebody listens at one of them; raises `BrokerUnavailable` when nobody does.
-
-    The library would try for long and leave a thread behind for every try.
-    """
-    addresses = [address.strip() for address in bootstrap.split(",")]
-    problem = ""
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise ConfigError(f"kafka.bootstrap: {address} is not host:port")
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS / len(addresses)):
-                return addresses
-        except (OSError, OverflowError) as error:
-            problem = type(error).__name__
-    raise BrokerUnavailable(
-        f"no Kafka broker can be reached at {', '.join(addresses)} ({problem}): does it run, and is kafka.bootstrap right? nothing was lost"
-    )
 
 
 class Producer:
@@ -108,8 +95,8 @@ class Producer:
     (a killed broker, an indefinite state of the idempotent producer), while the brokers have long been back.
     """
 
-    def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = 0) -> None:
-        self._bootstrap, self._client_id, self._linger_ms = bootstrap, client_id, linger_ms
+    def __init__(self, at: Brokers | str, *, client_id: str, linger_ms: int = 0) -> None:
+        self._at, self._client_id, self._linger_ms = at, client_id, linger_ms
         self._pending: list[Any] = []
         self._client: Any = None
         with errors_translated():
@@ -118,8 +105,7 @@ class Producer:
     def _open(self) -> Any:
         if self._client is None:
             self._client = KafkaProducer(
-                bootstrap_servers=brokers(self._bootstrap),
-                bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
+                **client_options(self._at),
                 client_id=self._client_id,
                 acks="all",
                 enable_idempotence=True,
@@ -203,7 +189,7 @@ class Consumer:
 
     def __init__(
         self,
-        bootstrap: str,
+        at: Brokers | str,
         topics: Sequence[str],
         *,
         group: str,
@@ -217,8 +203,7 @@ class Consumer:
         self.generation = 0
         with errors_translated():
             self._consumer = KafkaConsumer(
-                bootstrap_servers=brokers(bootstrap),
-                bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
+                **client_options(at),
                 client_id=client_id,
                 group_id=group,
                 # By ranges, topics of one partition all go to one member: every target to one apply process.
@@ -232,7 +217,7 @@ class Consumer:
                 max_partition_fetch_bytes=2 * 1024 * 1024,
                 fetch_max_wait_ms=250,
                 session_timeout_ms=15_000,
-                heartbeat_interval_ms=4_000,
+                heartbeat_interval_ms=1_000,
                 max_poll_interval_ms=300_000,
                 metadata_max_age_ms=30_000,
             )
@@ -312,19 +297,21 @@ class Consumer:
 class Admin:
     """Topics: make them, look at them."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, at: Brokers | str) -> None:
         with errors_translated():
-            self._admin = KafkaAdminClient(
-                bootstrap_servers=brokers(bootstrap), bootstrap_timeout_ms=BOOTSTRAP_MILLIS, request_timeout_ms=BOOTSTRAP_MILLIS
-            )
+            self._admin = KafkaAdminClient(**client_options(at), request_timeout_ms=BOOTSTRAP_MILLIS)
 
     def partitions(self, topic: str) -> int | None:
         """How many partitions a topic has; None when it does not exist."""
         with errors_translated():
-            for found in self._admin.describe_topics([topic]):
-                if not found.get("error_code"):
-                    return len(found["partitions"])
-        return None
+            found = [one for one in self._admin.describe_topics([topic]) if not one.get("error_code")]
+        return len(found[0]["partitions"]) if found else None
+
+    def settings(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Of each of these topics, which must exist: the settings that are its own."""
+        with errors_translated():
+            found = self._admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]) if topics else {}
+        return {topic: {name: str(one["value"]) for name, one in own.items()} for by_name in found.values() for topic, own in by_name.items()}
 
     def ensure(self, topics: dict[str, int], *, replication: int, settings: dict[str, str]) -> None:
         """Create the missing topics; one with another partition count is a `TopicShapeError` (key order would break)."""
@@ -351,11 +338,10 @@ class Admin:
 class Ends:
     """The ends of topics, outside of any group: the offset after the last message of each partition, that of the first, and what is between."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, at: Brokers | str) -> None:
         with errors_translated():
             self._consumer = KafkaConsumer(
-                bootstrap_servers=brokers(bootstrap),
-                bootstrap_timeout_ms=BOOTSTRAP_MILLIS,
+                **client_options(at),
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",

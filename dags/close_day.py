@@ -34,7 +34,7 @@ from house import HUB, SYSTEMS, a_system, house, label, tell
     schedule="0 4 * * *",
     params={
         "system": a_system(),
-        "day": Param(None, type=["null", "string"], format="date", title="Day", description_md="Empty: all that are not closed.", section="What"),
+        "day": Param(None, type=["null", "string"], format="date", title="Day", description_md="Empty: all that are not closed."),
     },
     **house(minutes=120, hours=6, tags=["certificate"], doc=__doc__),
 )

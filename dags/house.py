@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_current_context
+from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_current_context, task
 
 from lienthong.system_names import system_names
 
@@ -32,7 +32,7 @@ TOPIC_IN = Asset("topic/lienthong.in")
 SYSTEMS = [Asset(f"system/{name}") for name in NAMES]
 TOPICS_OUT = [Asset(f"topic/lienthong.out.{name}") for name in NAMES]
 
-DRY_RUN = Param(True, type="boolean", title="Dry run", description_md="Only say what would be done (*chỉ xem, không làm*).", section="Safety")
+DRY_RUN = Param(True, type="boolean", title="Dry run", description_md="Only say what would be done (*chỉ xem, không làm*).")
 WHY_WORDS = "Recorded with your name; needed unless it is a dry run. No personal data."
 WHY = Param("", type="string", title="Reason", description_md=WHY_WORDS, section="Safety")
 
@@ -59,13 +59,13 @@ def a_system(*, needed: bool = False) -> Param:
     """The form's field for a system, with the names of systems.yaml to choose from."""
     words = "A name of systems.yaml." if needed else "A name of systems.yaml; empty: all that have a database."
     if needed:
-        return Param("", type="string", minLength=1, title="System", description_md=words, examples=NAMES, section="What")
-    return Param(None, type=["null", "string"], title="System", description_md=words, examples=NAMES, section="What")
+        return Param("", type="string", minLength=1, title="System", description_md=words, examples=NAMES)
+    return Param(None, type=["null", "string"], title="System", description_md=words, examples=NAMES)
 
 
 def an_entity() -> Param:
     """The form's field for an entity."""
-    return Param(None, type=["null", "string"], enum=[None, *ENTITIES], title="Entity", description_md="Empty: all.", section="What")
+    return Param(None, type=["null", "string"], enum=[None, *ENTITIES], title="Entity", description_md="Empty: all.")
 
 
 def officer() -> str:
@@ -87,3 +87,23 @@ def tell(datasets: Mapping[str, Sequence[str]]) -> None:
         collector.add_input_asset(task, uri=uri)
     for uri in datasets["outputs"]:
         collector.add_output_asset(task, uri=uri)
+
+
+def compare_systems(*, full: bool) -> None:
+    """The tasks of both flows that compare: each system by itself, two at a time, all of its records or what has changed since they were equal."""
+
+    @task
+    def systems(params: dict[str, Any] | None = None) -> list[str]:
+        from lienthong import flows
+
+        return flows.systems((params or {})["system"])
+
+    @task(max_active_tis_per_dag=2, map_index_template="{{ label }}", inlets=SYSTEMS, outlets=[HUB])
+    def reconcile(system: str) -> dict[str, int]:
+        from lienthong.flows import comparing, lineage
+
+        label(system)
+        tell(lineage.of_reconcile(system))
+        return comparing.reconcile(system, full=full)
+
+    reconcile.expand(system=systems())

@@ -39,8 +39,8 @@ KEY = "A local key; not for entities that are keyed by personal data. Needs an e
     params={
         "system": a_system(needed=True),
         "entity": an_entity(),
-        "low": Param(None, type=["null", "string"], title="Keys after", description_md=KEY, section="What"),
-        "high": Param(None, type=["null", "string"], title="Keys up to", description_md=KEY, section="What"),
+        "low": Param(None, type=["null", "string"], title="Keys after", description_md=KEY),
+        "high": Param(None, type=["null", "string"], title="Keys up to", description_md=KEY),
         "anew": Param(
             False, type="boolean", title="Begin anew", description_md="Read again what an unfinished load has read already.", section="Safety"
         ),

@@ -40,7 +40,7 @@ from house import HUB, house, officer
             description_md="Stands in the access ledger beside each question. No personal data.",
             section="Safety",
         ),
-        "dry_run": Param(False, type="boolean", title="Dry run", description_md="Only count who would be asked about.", section="Safety"),
+        "dry_run": Param(False, type="boolean", title="Dry run", description_md="Only count who would be asked about."),
     },
     **house(minutes=90, tags=["national"], doc=__doc__),
 )

@@ -31,8 +31,8 @@ from house import DRY_RUN, HUB, WHY, house, officer
     description="Watch the messages to the national portal; send refused ones again.",
     schedule="*/15 * * * *",
     params={
-        "oldest_minutes": Param(30, type="integer", minimum=1, title="Red when the oldest has waited longer (minutes)", section="What"),
-        "resend": Param(False, type="boolean", title="Send refused messages again", section="What"),
+        "oldest_minutes": Param(30, type="integer", minimum=1, title="Red when the oldest has waited longer (minutes)"),
+        "resend": Param(False, type="boolean", title="Send refused messages again"),
         "limit": Param(100, type="integer", minimum=1, maximum=10_000, title="At most so many", section="Safety"),
         "why": WHY,
         "dry_run": DRY_RUN,

@@ -19,10 +19,8 @@ then start the flow *repair*. *Could not be compared*: the system is away or its
 
 from __future__ import annotations
 
-from typing import Any
-
-from airflow.sdk import dag, task
-from house import HUB, SYSTEMS, a_system, house, label, tell
+from airflow.sdk import dag
+from house import a_system, compare_systems, house
 
 
 @dag(
@@ -35,22 +33,7 @@ from house import HUB, SYSTEMS, a_system, house, label, tell
 )
 def reconcile_nightly() -> None:
     """Compare each system by itself."""
-
-    @task
-    def systems(params: dict[str, Any] | None = None) -> list[str]:
-        from lienthong import flows
-
-        return flows.systems((params or {})["system"])
-
-    @task(max_active_tis_per_dag=2, map_index_template="{{ label }}", inlets=SYSTEMS, outlets=[HUB])
-    def reconcile(system: str) -> dict[str, int]:
-        from lienthong.flows import comparing, lineage
-
-        label(system)
-        tell(lineage.of_reconcile(system))
-        return comparing.reconcile(system, full=True)
-
-    reconcile.expand(system=systems())
+    compare_systems(full=True)
 
 
 reconcile_nightly()

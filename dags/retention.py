@@ -30,7 +30,7 @@ from house import HUB, house, officer
     dag_display_name="Xóa dữ liệu hết thời hạn lưu",
     description="Erase what is kept about people for a time only, when that time is over.",
     schedule="30 3 * * 0",
-    params={"dry_run": Param(False, type="boolean", title="Dry run", description_md="Only count what is over.", section="Safety")},
+    params={"dry_run": Param(False, type="boolean", title="Dry run", description_md="Only count what is over.")},
     **house(minutes=120, hours=4, tags=["upkeep"], doc=__doc__),
 )
 def retention() -> None:

@@ -28,7 +28,7 @@ from house import house
     dag_display_name="So danh mục đơn vị hành chính",
     description="Compare our register of administrative units with the statistics office's, as of a day.",
     schedule="0 6 * * 1",
-    params={"on": Param(None, type=["null", "string"], format="date", title="Day", description_md="Empty: today.", section="What")},
+    params={"on": Param(None, type=["null", "string"], format="date", title="Day", description_md="Empty: today.")},
     **house(minutes=20, tags=["review"], doc=__doc__),
 )
 def units_compare() -> None:

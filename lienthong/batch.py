@@ -44,6 +44,7 @@ class Batch:
 
     items: list[Item] = field(default_factory=list)
     stored: list[Entry] = field(default_factory=list)  # beside them: what one statement has stored whole
+    stored_records: list[int] = field(default_factory=list)  # where
     rerouted: list[int] = field(default_factory=list)  # dossiers of those whose roles have changed
     held: list[Entry] = field(default_factory=list)  # what waits behind a refused state of its record
     notes: list[Note] = field(default_factory=list)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from connectors.brokers import BrokerRefuses
 from connectors.kafka import Admin
 from connectors.postgres import Cursor, LoginRefused, connect, transaction
+from lienthong import topics
 from lienthong.catalogue import Catalogue, Server, read_catalogue, read_server
 from lienthong.check_tables import Against, captured_columns, table_problems
 from lienthong.ddl import OWN_TABLES, PUBLICATION, TRIGGER, TRUNCATE_TRIGGER, notification_columns, trigger_arguments
@@ -75,17 +77,18 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
         return look()
     except TransientError as error:
         hint = "" if name == "kafka" else "does it run, and is the dsn right?"
-        return Finding((_dependency(name, f"cannot be reached: {error}", hint),))
+        code = "CHK-LOGIN" if isinstance(error, BrokerRefuses) else "CHK-DOWN"
+        return Finding((_dependency(name, f"cannot be reached: {error}", hint, code),))
     except LoginRefused as error:
-        return Finding((_dependency(name, f"cannot be reached: {error}", "the other systems were still checked"),))
+        return Finding((_dependency(name, f"cannot be reached: {error}", "the other systems were still checked", "CHK-LOGIN"),))
     except LienThongError as error:
         return Finding((_dependency(name, f"cannot be checked: {error}", ""),))
     except (OSError, ValueError) as error:  # a server's message in another encoding, an address that is none
         return Finding((_dependency(name, f"cannot be checked: {type(error).__name__}", "is the address right?"),))
 
 
-def _dependency(name: str, message: str, hint: str) -> Problem:
-    return Problem(file=name, path="", code="CHK-DOWN", message=message, hint=hint, dependency=True)
+def _dependency(name: str, message: str, hint: str, code: str = "CHK-DOWN") -> Problem:
+    return Problem(file=name, path="", code=code, message=message, hint=hint, dependency=True)
 
 
 # ------------------------------------------------------------------ the hub and the brokers
@@ -100,13 +103,15 @@ def _hub(dsn: str) -> Finding:
 
 
 def _kafka(kafka: Kafka, systems: tuple[str, ...]) -> Finding:
-    admin = Admin(kafka.bootstrap)
+    admin = Admin(kafka.brokers)
     try:
         found = admin.partitions(IN_TOPIC)
         missing = [name for name in systems if admin.partitions(f"lienthong.out.{name}") is None]
+        there = [f"lienthong.out.{name}" for name in systems if name not in missing]
+        kept = admin.settings([*there, *([IN_TOPIC] if found is not None else [])])
     finally:
         admin.close()
-    problems = []
+    problems = list(_kept(kept))
     if found is None or missing:
         absent = ([] if found is not None else [IN_TOPIC]) + [f"lienthong.out.{name}" for name in missing]
         problems.append(Problem(
@@ -118,6 +123,17 @@ def _kafka(kafka: Kafka, systems: tuple[str, ...]) -> Finding:
             message=f"the topic has {found} partitions where kafka.partitions says {kafka.partitions}",
             hint=f"write partitions: {found}; changing the count would mix up the order of records"))  # fmt: skip
     return Finding(tuple(problems))
+
+
+def _kept(found: Mapping[str, Mapping[str, str]]) -> Iterator[Problem]:
+    """Topics whose settings let go of what somebody still needs."""
+    for topic, settings in sorted(found.items()):
+        is_in = topic == IN_TOPIC
+        wrong = topics.wrong_in(settings) if is_in else topics.wrong_out(settings)
+        if wrong:
+            right = f"cleanup.policy=delete,retention.ms={topics.IN['retention.ms']}" if is_in else "cleanup.policy=compact"
+            hint = f"kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {topic} --add-config {right}"
+            yield Problem(file="kafka", path=topic, code="CHK-TOPIC", message=wrong, hint=hint)
 
 
 # ------------------------------------------------------------------ one system

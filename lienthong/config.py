@@ -12,9 +12,12 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 import connectors
-from lienthong import config_national, config_rules
+from lienthong import config_deadlines, config_expectations, config_national, config_rules, config_web
+from lienthong.config_deadlines import DeadlineRules
+from lienthong.config_expectations import Expectations
 from lienthong.config_files import Document, Path_, Step, child, read_document
 from lienthong.config_national import National
+from lienthong.config_web import Web
 from lienthong.problems import ConfigProblems, Problem, did_you_mean, listed
 from lienthong.settings import (
     AuthorityFile,
@@ -38,6 +41,9 @@ KINDS: dict[str, type[BaseModel]] = {
     "contracts": ContractsFile,
     "profile": Profile,
     "national": National,
+    "deadlines": DeadlineRules,
+    "expectations": Expectations,
+    "web": Web,
 }
 """The kinds of files, for `lienthong config schema`."""
 
@@ -55,11 +61,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = None) -> Settings:
     """Everything configured in a folder, checked as one; raises ConfigProblems with all problems of all files."""
-    present = ("national",) if (folder / config_national.FILE).exists() else ()
+    optional = (config_national.FILE, config_deadlines.FILE, config_expectations.FILE, config_web.FILE)
+    present = tuple(Path(file).stem for file in optional if (folder / file).exists())
     files = {name: read_document(folder / f"{name}.yaml", f"{name}.yaml") for name in ("systems", "authority", "contracts", *present)}
     profiles = {name: _read_profile(folder, name) for name in _profiles_named(files["systems"])}
     problems = _expand_secrets(files["systems"], env, folder)
-    problems += [problem for name in present for problem in _expand_national(files[name], env, folder)]
+    problems += _expand_national(files["national"], env, folder) if "national" in files else []
+    problems += _expand_web(files["web"], env, folder) if "web" in files else []
     problems += _quoted_codes(files["systems"], files["contracts"])
     everything = [*files.values(), *(document for document in profiles.values() if document is not None)]
     parsed = {name: _validate(KINDS[name], files[name], problems) for name in files}
@@ -79,15 +87,21 @@ def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = 
     for document in everything:
         problems += document.problems
     problems += config_rules.all_problems(config)
-    for name in present:
-        problems += config_national.national_problems(files[name], config.systems, config.contracts)
+    if "national" in files:
+        problems += config_national.national_problems(files["national"], config.systems, config.contracts)
     if problems:
         raise ConfigProblems(problems)
-    systems, authority, contracts, national = (parsed.get(name) for name in ("systems", "authority", "contracts", "national"))
+    systems, authority, contracts, national, deadlines, expectations = (
+        parsed.get(name) for name in ("systems", "authority", "contracts", "national", "deadlines", "expectations")
+    )
     assert isinstance(systems, Systems)
     assert isinstance(authority, AuthorityFile)
     assert isinstance(contracts, ContractsFile)
     assert national is None or isinstance(national, National)
+    assert deadlines is None or isinstance(deadlines, DeadlineRules)
+    assert expectations is None or isinstance(expectations, Expectations)
+    web = parsed.get("web")
+    assert web is None or isinstance(web, Web)
     return Settings(
         hub=systems.hub,
         kafka=systems.kafka,
@@ -98,6 +112,9 @@ def load_settings(folder: Path, env: Mapping[str, str], *, today: date | None = 
         contracts=dict(contracts.contracts),
         profiles={name: profile for name, profile in parsed_profiles.items() if profile},
         national=national,
+        deadlines=deadlines or DeadlineRules(),
+        expectations=expectations or config_expectations.usual(),
+        web=web or Web(),
     )
 
 
@@ -132,11 +149,12 @@ def _expand_secrets(systems: Document, env: Mapping[str, str], folder: Path) -> 
     problems: list[Problem] = []
     parties = systems.at(("systems",))
     places: list[Path_] = [("hub", "dsn"), ("kafka", "bootstrap"), ("kafka", "registry_url")]
+    places += [("kafka", "security", name) for name in ("username", "password")]
     places += [("systems", name, "dsn") for name in parties] if isinstance(parties, dict) else []
     for path in places:
         raw, holder = systems.at(path), systems.at(path[:-1])
         if isinstance(raw, str) and isinstance(holder, dict):
-            if LITERAL_PASSWORD.search(raw):
+            if LITERAL_PASSWORD.search(raw) or (path[-1] == "password" and not raw.startswith(("${", "file:"))):
                 problems.append(
                     systems.problem(
                         path,
@@ -156,6 +174,16 @@ def _expand_national(document: Document, env: Mapping[str, str], folder: Path) -
         holder, raw = document.at(path[:-1]), document.at(path)
         if isinstance(holder, dict):
             holder[path[-1]] = _expand(document, path, str(raw), (env, folder), problems)
+    return problems
+
+
+def _expand_web(document: Document, env: Mapping[str, str], folder: Path) -> list[Problem]:
+    """The same in web.yaml, in a few places."""
+    problems = list(config_web.web_problems(document))
+    for path in config_web.EXPANDED:
+        holder, raw = document.at(path[:-1]), document.at(path)
+        if isinstance(holder, dict) and isinstance(raw, str):
+            holder[path[-1]] = _expand(document, path, raw, (env, folder), problems)
     return problems
 
 

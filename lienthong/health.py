@@ -95,7 +95,7 @@ def ask_neighbours(settings: Settings, roles: Collection[str]) -> None:
                 one(cursor, "SELECT FROM hub.setting")
         finally:
             connection.close()
-    Admin(settings.kafka.bootstrap).close()
+    Admin(settings.kafka.brokers).close()
 
 
 def _runs(pid: int) -> bool:

@@ -9,8 +9,22 @@ from connectors.postgres import connect, one, transaction
 from lienthong.errors import ConfigError
 
 SERVER_VERSION = 180000
-SCHEMA_FILES = ("hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certificate.sql", "delivery.sql", "national.sql", "verified.sql", "purge.sql")
+SCHEMA_FILES = (
+    "hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certificate.sql", "delivery.sql", "national.sql", "verified.sql", "purge.sql",
+    "source_seen.sql",
+    "journey.sql", "procedures.sql", "scorecard.sql",
+    "web.sql",
+)  # fmt: skip
 """In the order in which they are run."""
+
+
+def _statements() -> list[str]:
+    return [files("lienthong").joinpath("sql", name).read_text("utf-8") for name in SCHEMA_FILES]
+
+
+def wanted() -> str:
+    """The digest of the schema that this release makes, as `hub.setting` keeps it."""
+    return sha256("\n".join(_statements()).encode()).hexdigest()
 
 
 def install(dsn: str) -> None:
@@ -19,8 +33,7 @@ def install(dsn: str) -> None:
     Even statements that find nothing to do lock the tables they name, and so may deadlock with merges under way. Raises `ConfigError` for an older
     PostgreSQL.
     """
-    statements = [files("lienthong").joinpath("sql", name).read_text("utf-8") for name in SCHEMA_FILES]
-    digest = sha256("\n".join(statements).encode()).hexdigest()
+    statements, digest = _statements(), wanted()
     connection = connect(dsn, application_name="lienthong install")
     try:
         with transaction(connection) as cursor:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 import schemas
+from connectors.brokers import Brokers
 from connectors.kafka import Ends, Message
 from connectors.postgres import Connection, Cursor, rows, transaction
 from lienthong import hub
@@ -31,13 +32,13 @@ class HubWentBack(FatalError):
     code = "LT-LINE-006"
 
 
-def refuse_older_hub(connection: Connection, bootstrap: str, topics: Sequence[str]) -> None:
+def refuse_older_hub(connection: Connection, at: Brokers | str, topics: Sequence[str]) -> None:
     """Raise `HubWentBack` when something was sent after what the hub remembers, about a record that it has never had.
 
     A router that died between sending and storing leaves messages of known records only: it sends what the hub holds. An older hub would give the
     same records other ids beside those that stand in the targets, and take rows away there.
     """
-    ends = Ends(bootstrap)
+    ends = Ends(at)
     try:
         with transaction(connection) as cursor:
             known = {topic: int(following) for topic, following in rows(cursor, "SELECT topic, next FROM hub.out_topic")}
@@ -64,9 +65,9 @@ def _unknown(cursor: Cursor, messages: Iterable[Message]) -> int:
 class Sent:
     """How far the hub knows each out-topic: what lies after it was sent by a router that did not come to store it."""
 
-    def __init__(self, connection: Connection, bootstrap: str) -> None:
+    def __init__(self, connection: Connection, at: Brokers | str) -> None:
         self._connection = connection
-        self._bootstrap = bootstrap
+        self._at = at
         self._known: dict[str, int] | None = None
 
     def forget(self) -> None:
@@ -80,7 +81,7 @@ class Sent:
         """
         if self._known is not None:
             return 0
-        topics = Ends(self._bootstrap)
+        topics = Ends(self._at)
         try:
             ends = topics.ends(sorted(systems))
             with transaction(self._connection) as cursor:

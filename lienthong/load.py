@@ -27,7 +27,7 @@ from connectors.postgres import (
     sql,
     transaction,
 )
-from lienthong import breaker, frames, load_chunks
+from lienthong import breaker, frames, load_chunks, tracing
 from lienthong.apply import own_keys
 from lienthong.capture import state, witness
 from lienthong.capture.line import SAVE_EVERY_SECONDS, open_source
@@ -66,7 +66,7 @@ class Loader:
         self.system = system
         self.vault = vault
         self.hub = connect(settings.hub.dsn, application_name=f"lienthong load {system}")
-        self.producer = Producer(settings.kafka.bootstrap, client_id=f"lienthong-load-{system}")
+        self.producer = Producer(settings.kafka.brokers, client_id=f"lienthong-load-{system}")
         self._local = threading.local()
         self._opened: list[Connection] = []
         self._hub_lock = threading.Lock()
@@ -291,7 +291,8 @@ class Loader:
         version, epoch = self._finished()
         connection, readings = self._connection()
         with snapshot(connection, self._local.locks) as cursor:
-            yield cursor, readings, Output(self.settings.kafka.partitions, self.system, epoch, version, int(time.time() * 1_000_000))
+            at = tracing.unfollowed(int(time.time() * 1_000_000))
+            yield cursor, readings, Output(self.settings.kafka.partitions, self.system, epoch, version, at)
 
     def _publish(self, output: Output) -> None:
         for partition, frame in output.close():

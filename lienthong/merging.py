@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from connectors.kafka import Consumer, Message
 from connectors.postgres import Connection, transaction
-from lienthong import frames, golden, hub, parked_hold
+from lienthong import frames, golden, hub, parked_hold, tracing
 from lienthong.batch import Batch
 from lienthong.errors import ConfigError, FencedError, TransientError
 from lienthong.merge import Merger
@@ -34,7 +34,7 @@ class MergeLine:
         self._beat_at = 0.0
         self._follows = settings.parking.any_holds() or parked_hold.is_any(self.connection)
         self.consumer = Consumer(
-            settings.kafka.bootstrap,
+            settings.kafka.brokers,
             [frames.TOPIC],
             group=GROUP,
             stored=self._stored,
@@ -53,7 +53,7 @@ class MergeLine:
         if not messages:
             self._beat()
             return None
-        moves = moves_of(messages, self._positions)
+        moves, begun = moves_of(messages, self._positions), tracing.now()
         try:
             batch = self.merger.merge(messages, moves)
         except (FencedError, TransientError):
@@ -62,6 +62,7 @@ class MergeLine:
         for place, (_, following) in moves.items():
             self._positions[place] = following
         self._seen.update(batch.through)
+        tracing.merged(batch, begun)
         self._beat()
         return batch
 

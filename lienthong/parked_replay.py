@@ -268,7 +268,7 @@ class Replayer:
 
     def _send(self, topic: str, partition: int, value: bytes) -> None:
         if self._producer is None:
-            self._producer = Producer(self.settings.kafka.bootstrap, client_id="lienthong-replay")
+            self._producer = Producer(self.settings.kafka.brokers, client_id="lienthong-replay")
         self._producer.send(topic, value, partition=partition)
         self._producer.flush()
 

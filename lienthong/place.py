@@ -34,7 +34,7 @@ class Places:
             return None
         topic = topic_of(system)
         stored = one(cursor, "SELECT next FROM lienthong.consumer_offset WHERE topic = %s AND partition = 0", [topic])
-        self._ends = self._ends or Ends(self._settings.kafka.bootstrap)
+        self._ends = self._ends or Ends(self._settings.kafka.brokers)
         start, end = self._ends.starts(topic).get(0, 0), self._ends.of(topic).get(0, 0)
         at = int(stored[0]) if stored else 0
         return None if start <= at <= end else lost_place(system, at, start, end)
@@ -47,7 +47,7 @@ class Places:
 
 def regain_merge(settings: Settings) -> dict[int, int]:
     """Move the merge's lost positions to where the in-topic begins now; returns those. What was passed over, all sources must say again."""
-    ends, hub = Ends(settings.kafka.bootstrap), connect(settings.hub.dsn, application_name="lienthong load")
+    ends, hub = Ends(settings.kafka.brokers), connect(settings.hub.dsn, application_name="lienthong load")
     try:
         starts, until = ends.starts(frames.TOPIC), ends.of(frames.TOPIC)
         with transaction(hub) as cursor:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.postgres import Connection, Cursor, connect, one, rows, transaction
-from lienthong import probe
+from lienthong import probe, source_seen
 from lienthong.capture import witness
 from lienthong.capture.wal import slot_name
 from lienthong.errors import LienThongError, TransientError
@@ -72,6 +72,7 @@ class Seen:
     out_at: datetime | None = None
     number: int | None = None  # of the probe written
     place: int | None = None  # of the probe written: end of the log after it, or its transaction
+    sight: source_seen.Sight | None = None
     problem: str | None = None
 
 
@@ -173,6 +174,7 @@ class Prober:
                 [slot_name(seen.system)],
             )
             seen.confirmed = int(slot[0]) if slot and slot[0] is not None else None
+            seen.sight = source_seen.look(cursor, seen.system, captured)
         if not writes or _moved(known.mark, seen.mark):
             return
         with transaction(connection) as cursor:
@@ -211,6 +213,8 @@ class Prober:
                 cursor.execute(_SENT_IN, {"number": seen.number, "place": seen.place, "at": found[0], "system": seen.system})
             if seen.out:
                 cursor.execute(_ARRIVED_OUT, {"n": seen.out, "at": seen.out_at, "system": seen.system})
+            if seen.sight is not None:
+                source_seen.store(cursor, seen.system, seen.sight)
 
     def _judge(self, systems: Sequence[str], hung: Iterable[str]) -> None:
         with transaction(self.hub) as cursor:

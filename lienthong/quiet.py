@@ -86,7 +86,7 @@ def wait_quiet(settings: Settings, *, timeout_seconds: float, told: Callable[[st
     Raises `TransientError` naming the stage that still moves when the time is over.
     """
     begun = time.monotonic()
-    ends = Ends(settings.kafka.bootstrap)
+    ends = Ends(settings.kafka.brokers)
     try:
         for _ in range(ROUNDS):
             since = int(time.time() * 1_000_000)

@@ -67,7 +67,7 @@ def forgotten(connection: Connection, system: str) -> Forgotten:
 
 def wait_merged(settings: Settings, connection: Connection) -> bool:
     """Wait until the merge has taken everything that was sent up to now; false when it does not run, or takes very long."""
-    ends = Ends(settings.kafka.bootstrap)
+    ends = Ends(settings.kafka.brokers)
     try:
         until, sent = time.monotonic() + WAIT_SECONDS, ends.of(frames.TOPIC)
     finally:

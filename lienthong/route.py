@@ -22,7 +22,7 @@ import schemas
 from connectors.avro import DIGEST, digest_of, frame, out_codec
 from connectors.kafka import Producer
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
-from lienthong import hub, probe
+from lienthong import hub, probe, tracing
 from lienthong.authority import Authority, Said
 from lienthong.capture import state
 from lienthong.contracts import Terms, terms_of
@@ -63,6 +63,7 @@ class Reading:
     entitled: dict[int, dict[str, tuple[str, bytes | None]]] = field(default_factory=dict)  # record -> system -> state, hash
     keys: dict[int, dict[str, str]] = field(default_factory=dict)  # record -> system -> local key
     sends: list[tuple[int, str, str, str, bytes, bytes | None, str, int]] = field(default_factory=list)
+    followed: frozenset[tracing.Sent] = frozenset()
 
 
 class Router:
@@ -71,7 +72,7 @@ class Router:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.connection: Connection = connect(settings.hub.dsn, application_name="lienthong route")
-        self.producer = Producer(settings.kafka.bootstrap, client_id="lienthong-route", linger_ms=2)
+        self.producer = Producer(settings.kafka.brokers, client_id="lienthong-route", linger_ms=2)
         self.authority = Authority(settings)
         self.terms = terms_of(settings)
         self._by_unit, self._others = _index(self.terms)
@@ -80,7 +81,7 @@ class Router:
             cursor.execute("INSERT INTO hub.capture_state (system) VALUES (%s) ON CONFLICT DO NOTHING", [LEASE])
             cursor.execute(hub.KEYED)
             self.too_large = TooLarge(cursor)
-        self.sent = Sent(self.connection, settings.kafka.bootstrap)
+        self.sent = Sent(self.connection, settings.kafka.brokers)
         self._beat_at = 0.0
         self._open: set[str] = {name for name, system in settings.systems.items() if system.capture == "none"}
         self._receivers = {contract.system for contract in settings.contracts.values()}
@@ -94,6 +95,7 @@ class Router:
             [(name, f"{s.units}{s.agencies}{s.apply}") for name, s in sorted(self.settings.systems.items())],
         ]
         digest = blake2b(orjson.dumps(parts), digest_size=16).hexdigest()
+        self.numbers.draw()  # not by one that waits: the one that routes would look at all of it with its own contracts
         with transaction(self.connection) as cursor:
             found = rows(cursor, "SELECT value FROM hub.setting WHERE name = 'contracts' FOR UPDATE")
             if found and found[0][0] == digest:
@@ -125,24 +127,24 @@ class Router:
     # ------------------------------------------------------------ one reading
     def step(self) -> int:
         """Route one slice of the change list; returns how many changes were taken."""
-        in_doubt = self.sent.settle({topic_of(system): system for system in self.settings.systems})
-        if in_doubt:
-            logger.info("messages were sent but not stored: their records are looked at again", extra={"action": "in_doubt", "records": in_doubt})
         try:
-            return self._step()
+            number = self.numbers.draw()  # first: who merely waits must neither settle nor open anything under the one that routes
+            in_doubt = self.sent.settle({topic_of(system): system for system in self.settings.systems})
+            if in_doubt:
+                logger.info("messages were sent but not stored: their records are looked at again", extra={"action": "in_doubt", "records": in_doubt})
+            return self._step(number)
         except BaseException:
             self.sent.forget()
             self.too_large.forget()
             raise
 
-    def _step(self) -> int:
+    def _step(self, number: int) -> int:
         if time.monotonic() - self._looked_at > 0.5:
             self.open_loaded()
-        number = self.numbers.draw()
         with transaction(self.connection) as cursor:
             # One instant for all of it: a golden record from before a delete beside contributions from after it would be sent to its owner.
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            taken = rows(cursor, _TAKE, [RECORDS_PER_READING])
+            taken, begun = rows(cursor, _TAKE, [RECORDS_PER_READING]), tracing.now()
             reading = Reading(
                 number, self.numbers.epoch, [t[:2] for t in taken], {t[2]: t[4] for t in taken}, {(t[2], t[3]) for t in taken if t[3]}
             )
@@ -155,6 +157,7 @@ class Router:
             self._route(reading, golden)
         probe.forward(self.producer, taken, topic_of)
         acknowledged = self._send(reading)
+        tracing.routed(reading.followed, begun)
         with transaction(self.connection) as cursor:
             self.sent.store(cursor, acknowledged)
             self._store(cursor, reading)
@@ -302,10 +305,13 @@ class Router:
         """Children leave before their dossier, and arrive after it."""
         removals = [s for s in reading.sends if s[3] == "removed"]
         rest = [s for s in reading.sends if s[3] != "removed"]
+        reading.followed = tracing.followed((s[0], s[1], s[2], s[7]) for s in reading.sends)
         for record, entity, system, kind, body, _, _, at in [*reversed(removals), *rest]:
+            one = (record, entity, system, at)
+            traced = [tracing.header_of(one)] if one in reading.followed else []
             self.producer.send(
                 topic_of(system), body, key=f"{entity}:{record}".encode(), partition=0,
-                headers=[*_headers(kind, reading.number, at), (DIGEST, digest_of(body))],
+                headers=[*_headers(kind, reading.number, at), (DIGEST, digest_of(body)), *traced],
             )
         return self.producer.flush()
 
@@ -369,15 +375,17 @@ def _headers(kind: str, number: int, at: int) -> list[tuple[str, bytes]]:
 def run(settings: Settings, stop: Callable[[], bool]) -> None:
     """Route until told to stop."""
     router, pause = Router(settings), 0.0
-    noted = False
+    noted, said = False, ""
     try:
         while not stop():
             try:
                 noted = noted or router.note_contracts() >= 0
                 pause = 0.0 if router.step() else min(pause + 0.002, 0.02)
+                said = ""
             except (FencedError, TransientError) as error:
-                logger.warning(str(error), extra={"action": "route_retry", "code": error.code})
-                pause = 1.0
+                if said != (said := str(error)):
+                    logger.warning(said, extra={"action": "route_retry", "code": error.code})
+                noted, pause = noted and not isinstance(error, FencedError), 1.0
                 if router.connection.closed:
                     raise
             if pause:

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from connectors.kafka import Admin, PositionLost
+from connectors.brokers import PositionLost
+from connectors.kafka import Admin
 from connectors.postgres import connect, transaction
-from lienthong import hub, hub_schema, in_doubt, merging, prober, route
+from lienthong import hub, hub_schema, in_doubt, merging, prober, route, topics, tracing
 from lienthong.apply import run as apply_run
 from lienthong.capture import run as capture_run
 from lienthong.certificates.publish import TOPIC as CERTIFICATES
@@ -46,21 +47,19 @@ def prepare(settings: Settings) -> None:
     """Create what the service itself needs: the hub's schema and the topics (never by broker defaults)."""
     with hub.named():
         hub_schema.install(settings.hub.dsn)
-    admin = Admin(settings.kafka.bootstrap)
+    admin = Admin(settings.kafka.brokers)
     try:
         replication = settings.kafka.replication
         safe = {"min.insync.replicas": "2"} if replication > 2 else {}
-        forever = {"retention.ms": "-1", "retention.bytes": "-1"}
-        week = {"retention.ms": str(7 * 86_400_000)}
-        admin.ensure({TOPIC: settings.kafka.partitions}, replication=replication, settings={**safe, **week})
+        admin.ensure({TOPIC: settings.kafka.partitions}, replication=replication, settings={**safe, **topics.IN})
         outs = {route.topic_of(s): 1 for s in settings.systems if settings.contract_of(s)}
-        admin.ensure(outs, replication=replication, settings={**safe, **forever, "cleanup.policy": "compact"})
-        admin.ensure({CERTIFICATES: 1}, replication=replication, settings={**safe, **forever, "cleanup.policy": "delete"})
+        admin.ensure(outs, replication=replication, settings={**safe, **topics.OUT})
+        admin.ensure({CERTIFICATES: 1}, replication=replication, settings={**safe, **topics.CERTIFICATES})
     finally:
         admin.close()
     connection = connect(settings.hub.dsn, application_name="lienthong install")
     try:
-        in_doubt.refuse_older_hub(connection, settings.kafka.bootstrap, sorted(outs))
+        in_doubt.refuse_older_hub(connection, settings.kafka.brokers, sorted(outs))
     finally:
         connection.close()
 
@@ -134,7 +133,10 @@ def run_role(role: str, settings: Settings, systems: Sequence[str], at: Place) -
             _tell_stopped(settings, role, error)
             raise
 
-    persist(role, once, stop)
+    try:
+        persist(role, once, stop)
+    finally:
+        tracing.stop()
     stop.leave()
 
 
@@ -189,10 +191,9 @@ def _deliver(settings: Settings, vault: Vault, stop: Callable[[], bool]) -> None
 def _serve(settings: Settings, at: Place, turn: Callable[[], bool]) -> None:
     import uvicorn
 
-    from lienthong.web import metrics
-    from lienthong.web.registry import create_app
+    from lienthong.web import app as web
 
-    app = create_app(sorted(settings.systems), metrics.router(settings))
+    app = web.create(settings)
 
     async def beat() -> None:
         turn()

@@ -8,7 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 import schemas
+from connectors.brokers import Brokers
+from lienthong.config_deadlines import DeadlineRules
+from lienthong.config_expectations import Expectations, usual
 from lienthong.config_national import National
+from lienthong.config_web import Web
 from lienthong.errors import ConfigError
 from lienthong.strict import Name, Strict
 
@@ -150,13 +154,42 @@ class Hub(Strict):
     dsn: str = Field(repr=False)
 
 
+class KafkaSecurity(Strict):
+    """How to log in at the brokers and how to know them; files are PEM."""
+
+    protocol: Literal["SSL", "SASL_SSL", "SASL_PLAINTEXT"] = "SASL_SSL"
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    username: str | None = None
+    password: str | None = Field(None, repr=False, description="${NAME} or file:/path, never written here")
+    authority: str | None = Field(None, description="PEM file: who signed the brokers' certificates; without it, whom the machine trusts")
+    certificate: str | None = Field(None, description="PEM file: our own certificate, where brokers ask for one")
+    key: str | None = Field(None, description="PEM file of its private key")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.protocol != "SSL" and not (self.username and self.password):
+            raise ValueError(f"{self.protocol} needs username and password; with certificates alone, write protocol: SSL")
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        return self
+
+
 class Kafka(Strict):
     """The brokers and the shape of our topics."""
 
     bootstrap: str
+    security: KafkaSecurity | None = Field(None, description="without it, nobody logs in and nothing is encrypted: for a closed network alone")
     partitions: int = Field(4, ge=1, le=256, description="of lienthong.in")
     replication: int = Field(1, ge=1)
     registry_url: str | None = None
+
+    @property
+    def brokers(self) -> Brokers:
+        """What every client is made with."""
+        if self.security is None:
+            return Brokers(bootstrap=self.bootstrap)
+        said = self.security.model_dump()
+        return Brokers(bootstrap=self.bootstrap, **said | {"mechanism": None if self.security.protocol == "SSL" else self.security.mechanism})
 
 
 class Stop(Strict):
@@ -277,6 +310,9 @@ class Settings(Strict):
     parking: Parking = Parking()
     retention: Retention = Retention()
     national: National | None = None
+    deadlines: DeadlineRules = DeadlineRules()
+    expectations: Expectations = Field(default_factory=usual)
+    web: Web = Web()
 
     def with_database(self) -> list[str]:
         """The systems whose database we reach, in the order of the configuration."""

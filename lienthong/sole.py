@@ -30,6 +30,7 @@ def store(cursor: Cursor, batch: Batch, latest: dict[Key, Entry], is_static: Cal
     for n, record, differs, rerouted in hub.update_sole(cursor, given):
         entry = latest.pop(tried[n])
         batch.stored.append(entry)
+        batch.stored_records.append(record)
         batch.counts[entry.at, entry.system, entry.entity, "merged" if differs else "unchanged"] += 1
         if rerouted:
             batch.rerouted.append(record)

@@ -13,7 +13,7 @@ from lienthong.settings import Settings
 
 _LINES = """
 SELECT system, stage, part, extract(epoch FROM clock_timestamp() - through)::float8, extract(epoch FROM clock_timestamp() - beat)::float8,
-       state, reason, since
+       state, reason, since, beat
 FROM hub.line ORDER BY system, stage, part
 """
 HEARTBEAT_LIMIT_SECONDS = 10
@@ -33,7 +33,8 @@ SELECT system, extract(epoch FROM (max(day) + 1)::timestamp AT TIME ZONE 'Asia/H
 
 
 @contextmanager
-def _hub(settings: Settings) -> Iterator[Cursor]:
+def hub_cursor(settings: Settings) -> Iterator[Cursor]:
+    """One transaction at the hub, to look at how things stand."""
     with hub.named():
         connection = connect(settings.hub.dsn, application_name="lienthong status")
         try:
@@ -45,7 +46,7 @@ def _hub(settings: Settings) -> Iterator[Cursor]:
 
 def lines(settings: Settings) -> list[dict[str, Any]]:
     """Every (system, stage): lag, limit and state; merge and route count for every system, so theirs is the worst part's."""
-    with _hub(settings) as cursor:
+    with hub_cursor(settings) as cursor:
         found = rows(cursor, _LINES)
     shared = {stage: _worst([f for f in found if f[0] == "*" and f[1] == stage]) for stage in ("merge", "route")}
     own = {(f[0], f[1]): f for f in found if f[0] != "*"}
@@ -74,13 +75,13 @@ def delivery(settings: Settings) -> dict[str, Any] | None:
     portal = _portal(settings)
     if portal is None:
         return None
-    with _hub(settings) as cursor:
+    with hub_cursor(settings) as cursor:
         return desk.counts(cursor, portal)
 
 
 def probes(settings: Settings) -> list[dict[str, Any]]:
     """How the probe of each leg of each line stands; nothing where nobody has ever watched."""
-    with _hub(settings) as cursor:
+    with hub_cursor(settings) as cursor:
         return probe.standing(cursor, settings)
 
 
@@ -90,7 +91,8 @@ def _worst(parts: list[tuple[Any, ...]]) -> tuple[Any, ...] | None:
 
 def _line(system: str, stage: str, line: tuple[Any, ...] | None, limit: int) -> dict[str, Any]:
     if line is None:
-        return {"system": system, "stage": stage, "lag_seconds": None, "limit_seconds": limit, "state": "not started", "reason": None, "since": None}
+        found = {"system": system, "stage": stage, "lag_seconds": None, "limit_seconds": limit, "state": "not started"}
+        return {**found, "reason": None, "since": None, "heartbeat_at": None}
     lag, silent, state, reason = max(line[3], 0.0), line[4], line[5], line[6]
     if state == "running" and silent > HEARTBEAT_LIMIT_SECONDS:
         state, reason = "silent", f"no sign of life for {silent:.0f} s: is `lienthong run {stage}` running?"
@@ -104,12 +106,13 @@ def _line(system: str, stage: str, line: tuple[Any, ...] | None, limit: int) -> 
         "state": state,
         "reason": reason,
         "since": line[7].isoformat(),
+        "heartbeat_at": line[8].isoformat(),
     }
 
 
 def overview(settings: Settings) -> dict[str, Any]:
     """The whole picture as one document."""
-    with _hub(settings) as cursor:
+    with hub_cursor(settings) as cursor:
         counts = rows(cursor, "SELECT system, entity, outcome, n FROM hub.counter ORDER BY 1, 2, 3")
         parked = rows(cursor, _PARKED)
         waiting = rows(cursor, "SELECT count(*) FROM hub.changed")
@@ -121,19 +124,29 @@ def overview(settings: Settings) -> dict[str, Any]:
         "probes": probes,
         "changes_waiting_for_router": waiting[0][0],
         "counts": [{"system": s, "entity": e, "outcome": o, "records": n} for s, e, o, n in counts],
-        "parked": [
-            {"system": s, "kind": k, "reason": r, "records": n, "oldest": at.isoformat(), "oldest_age_seconds": round(age, 3)}
-            for s, k, r, n, at, age in parked
-        ],
+        "parked": _reasons(parked),
         "corrections_open": [{"system": s, "fields": n} for s, n in corrections],
         "without_database": settings.without_database(),
         "delivery": delivery(settings),
     }
 
 
+def parked_reasons(settings: Settings) -> list[dict[str, Any]]:
+    """How many records are parked per system, kind and reason, at the hub and at targets, since when and for how many seconds."""
+    with hub_cursor(settings) as cursor:
+        return _reasons(rows(cursor, _PARKED))
+
+
+def _reasons(parked: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [
+        {"system": s, "kind": k, "reason": r, "records": n, "oldest": at.isoformat(), "oldest_age_seconds": round(age, 3)}
+        for s, k, r, n, at, age in parked
+    ]
+
+
 def parked_by_kind(settings: Settings) -> list[dict[str, Any]]:
     """How many records are parked per system and kind, at the hub and at targets, since when and for how many seconds."""
-    with _hub(settings) as cursor:
+    with hub_cursor(settings) as cursor:
         found = rows(
             cursor,
             f"SELECT system, kind, sum(records)::bigint, min(oldest), max(greatest) FROM ({_PARKED}) p GROUP BY 1, 2 ORDER BY 1, 2",  # noqa: S608
@@ -143,21 +156,11 @@ def parked_by_kind(settings: Settings) -> list[dict[str, Any]]:
 
 def differences(settings: Settings) -> list[tuple[str, str, int]]:
     """System, entity and number of the differences that the last comparisons have found and nobody has repaired."""
-    with _hub(settings) as cursor:
+    with hub_cursor(settings) as cursor:
         return rows(cursor, "SELECT system, entity, count(*) FROM hub.difference GROUP BY 1, 2 ORDER BY 1, 2")
 
 
 def closed_days(settings: Settings) -> list[tuple[str, float]]:
     """System and the end of the newest day that is closed for all of its entities, in seconds of the epoch."""
-    with _hub(settings) as cursor:
+    with hub_cursor(settings) as cursor:
         return rows(cursor, _CLOSED)
-
-
-def replayed(settings: Settings) -> list[tuple[str, str, int]]:
-    """System, outcome and number of all replays, edits and decisions."""
-    with _hub(settings) as cursor:
-        return rows(
-            cursor,
-            """SELECT system, outcome, count(*) FROM hub.parked_action
-               WHERE action NOT IN ('reveal', 'discard') AND outcome IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
-        )

@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+
+from connectors.postgres import connect, transaction
 
 ROOT = Path(__file__).resolve().parents[1]
 DAGS = ROOT / "dags"
@@ -26,6 +29,30 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
 """
+
+
+def sql(dsn: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """The rows of a statement in one database of the city."""
+    connection = connect(dsn, application_name="test")
+    try:
+        with transaction(connection) as cursor:
+            cursor.execute(statement, list(values) or None)
+            return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        connection.close()
+
+
+@contextmanager
+def locked(dsn: str, table: str) -> Iterator[None]:
+    """Nobody can read a table meanwhile."""
+    connection = connect(dsn, application_name="test")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        connection.rollback()
+        connection.close()
 
 
 class Api:
@@ -86,6 +113,14 @@ class Api:
     def start(self, dag: str, **conf: Any) -> str:
         """Start a run as the form does; its id."""
         return str(self.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"])
+
+    def newest(self, dag: str, seconds: float = 30.0) -> str:
+        """The id of the run of a flow that somebody has just started."""
+        until = time.monotonic() + seconds
+        while not (found := self.get(f"dags/{dag}/dagRuns?order_by=-run_after&limit=1&state=queued&state=running")["dag_runs"]):
+            assert time.monotonic() < until, f"no run of {dag}"
+            time.sleep(0.3)
+        return str(found[0]["dag_run_id"])
 
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         """The tasks of a run, mapped ones one by one."""

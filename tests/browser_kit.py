@@ -89,6 +89,24 @@ class Browser:
             assert time.monotonic() < until, f"{words} are not in {selector}: {texts}"
             time.sleep(0.5)
 
+    def click(self, selector: str, words: str = "", seconds: float = 60.0) -> None:
+        """Wait for an element that holds these words and is not disabled, and click it."""
+        self._act(selector, words, "one.scrollIntoView({block: 'center'}); one.click()", seconds)
+
+    def fill(self, selector: str, text: str, seconds: float = 60.0) -> None:
+        """Type into a field of a form in place of what stands there."""
+        find = "const field = one.matches('input') ? one : one.querySelector('input'); "
+        self._act(selector, "", find + "one.scrollIntoView({block: 'center'}); field.focus(); field.select()", seconds)
+        self.call("Input.insertText", text=text)
+
+    def _act(self, selector: str, words: str, action: str, seconds: float) -> None:
+        found = f"[...document.querySelectorAll({json.dumps(selector)})].find(e => e.textContent.includes({json.dumps(words)}) && !e.disabled)"
+        expression = f"(() => {{ const one = {found}; if (!one) return false; {action}; return true }})()"
+        until = time.monotonic() + seconds
+        while not self.call("Runtime.evaluate", expression=expression)["result"].get("value"):
+            assert time.monotonic() < until, f"no {selector} {words} to be used on the page:\n{self.text()[:3000]}"
+            time.sleep(0.3)
+
     def picture(self, file: Path) -> None:
         """What the page looks like, as PNG."""
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

@@ -12,12 +12,13 @@ from typing import Any
 
 import hypothesis
 import pytest
-from kafka.net import inet
+from kafka.net import inet, transport
 
 from lienthong.embedded import KafkaBroker, PostgresCluster, Stack
 
 _numbers = count(1)
 _sock_connect = inet.KafkaNetSocket.sock_connect
+_handshake = transport.KafkaSSLTransport.handshake
 
 
 async def _closing_what_fails(self: Any, net: Any, sock: Any, *place: Any, **named: Any) -> Any:
@@ -29,7 +30,17 @@ async def _closing_what_fails(self: Any, net: Any, sock: Any, *place: Any, **nam
         raise
 
 
+async def _closing_what_is_not_believed(self: Any) -> None:
+    """The same of a TLS handshake that fails."""
+    try:
+        await _handshake(self)
+    except BaseException:
+        self._sock.close()
+        raise
+
+
 inet.KafkaNetSocket.sock_connect = _closing_what_fails
+transport.KafkaSSLTransport.handshake = _closing_what_is_not_believed
 
 hypothesis.settings.register_profile("shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("shared machine")

@@ -91,7 +91,7 @@ class Reload:
         with named():
             self.hub = connect(settings.hub.dsn, application_name=f"lienthong resend {system}")
         self.target = connect(settings.dsn_of(system), application_name=f"lienthong resend {system}")
-        self.ends = Ends(settings.kafka.bootstrap)
+        self.ends = Ends(settings.kafka.brokers)
 
     def run(self, *, wait_seconds: float, told: Told = lambda _: None) -> Resent:
         """Compare, send the difference, wait until it is applied, and let the system's own edits go on.

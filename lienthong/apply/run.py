@@ -7,9 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from connectors.kafka import Consumer, Message, PositionLost
+from connectors.brokers import PositionLost
+from connectors.kafka import Consumer, Message
 from connectors.postgres import Connection, ShapeChanged, connect, one, transaction
-from lienthong import hub, place
+from lienthong import hub, place, tracing
 from lienthong.apply import held, own_keys
 from lienthong.apply.target import Target
 from lienthong.breaker import Breaker
@@ -94,7 +95,7 @@ class ApplyLine:
         self._left_at = 0.0
         self._released_at = 0.0
         self.consumer = Consumer(
-            settings.kafka.bootstrap,
+            settings.kafka.brokers,
             list(self.targets),
             group=GROUP,
             stored=self._stored,
@@ -156,7 +157,7 @@ class ApplyLine:
         return len(messages)
 
     def _apply(self, supervised: Supervised, batch: list[Message]) -> None:
-        moves = moves_of(batch, {(supervised.topic, 0): supervised.position})
+        moves, begun = moves_of(batch, {(supervised.topic, 0): supervised.position}), tracing.now()
         try:
             counts = supervised.open().apply(batch, moves)
         except LienThongError as error:
@@ -165,6 +166,7 @@ class ApplyLine:
             return
         if any(what in ("parked", held.HELD) for _, what in counts):
             supervised.told_at = 0.0
+        tracing.applied(supervised.system, batch, begun)
         supervised.position = batch[-1].offset + 1
         supervised.through = batch[-1].timestamp_millis * 1000
         supervised.state, supervised.failures = "running", 0

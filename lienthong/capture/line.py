@@ -10,7 +10,7 @@ from typing import Any
 
 from connectors.kafka import Producer
 from connectors.postgres import Connection, Cursor, ShapeChanged, connect, one, rows, snapshot, sql, transaction
-from lienthong import frames, probe
+from lienthong import frames, probe, tracing
 from lienthong.capture import state, witness
 from lienthong.capture.notified import KeyTuple, Notified, Step, uses_of, wanted_columns
 from lienthong.errors import ConfigError, FatalError
@@ -255,6 +255,7 @@ class Line:
         """Send all frames and wait until every one is acknowledged."""
         output.close()
         self.producer.flush()
+        tracing.captured(self.system, output.at, output.records)
 
     def _send(self, partition: int, frame: bytes) -> None:
         self.producer.send(frames.TOPIC, frame, partition=partition)

@@ -75,7 +75,7 @@ def line_for(settings: Settings, system: str, connection: Connection, producer: 
 def run(settings: Settings, systems: Sequence[str], vault: Vault, stop: Callable[[], bool]) -> None:
     """Capture from the systems until told to stop; raises `TransientError` when hub or broker are away."""
     connection = connect(settings.hub.dsn, application_name="lienthong capture")
-    producer = Producer(settings.kafka.bootstrap, client_id="lienthong-capture")
+    producer = Producer(settings.kafka.brokers, client_id="lienthong-capture")
     lines = [Supervised(line_for(settings, s, connection, producer, vault)) for s in systems if settings.systems[s].capture != "none"]
     places = Places(settings)
     for supervised in lines:

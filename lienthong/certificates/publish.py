@@ -23,7 +23,7 @@ def publish(settings: Settings, hub: Connection) -> int:
         if not found:
             return 0
         _ensure_topic(settings)
-        producer = Producer(settings.kafka.bootstrap, client_id="lienthong-certificate")
+        producer = Producer(settings.kafka.brokers, client_id="lienthong-certificate")
         try:
             for number, system, entity, day, body, key, signature in found:
                 headers = [("ce_specversion", b"1.0"), ("ce_type", TYPE), ("ce_id", str(number).encode()), ("ce_source", system.encode())]
@@ -41,7 +41,7 @@ def _ensure_topic(settings: Settings) -> None:
     kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
     if settings.kafka.replication > 2:
         kept["min.insync.replicas"] = "2"
-    admin = Admin(settings.kafka.bootstrap)
+    admin = Admin(settings.kafka.brokers)
     try:
         admin.ensure({TOPIC: 1}, replication=settings.kafka.replication, settings=kept)
     finally:

@@ -65,7 +65,7 @@ def _report(problems: list[Problem], systems: int, *, offline: bool) -> None:
 
 
 @config_app.command("schema")
-def config_schema(kind: Annotated[str, typer.Argument(help="systems, authority, contracts, profile or national.")]) -> int:
+def config_schema(kind: Annotated[str, typer.Argument(help="systems, authority, contracts, profile, national, deadlines or expectations.")]) -> int:
     """Print the JSON Schema of one kind of file, for editors."""
     from lienthong.config import KINDS, json_schema
 

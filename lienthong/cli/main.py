@@ -12,18 +12,25 @@ from typer.exceptions import TyperException
 
 from lienthong import __version__, logs
 from lienthong.cli import (
+    agencies,
     certificate,
     configuration,
+    doctor,
     health,
+    journey,
     lines,
+    metrics,
     national,
     national_catalogues,
     national_units,
     operate,
     parked,
+    procedures,
     purge,
     reconcile,
+    sla,
     try_out,
+    web,
 )
 from lienthong.cli.shared import Exit, err, out
 from lienthong.errors import ConfigError, FencedError, LienThongError, TransientError
@@ -40,7 +47,8 @@ app = typer.Typer(
     "  lienthong check --config config      is the configuration right, and does it fit the live tables?",
 )
 MODULES = (
-    try_out, configuration, operate, parked, reconcile, certificate, national, national_units, national_catalogues, lines, health, purge,
+    try_out, configuration, operate, parked, reconcile, certificate, national, national_units, national_catalogues, lines, health, purge, procedures,
+    web, sla, journey, agencies, doctor, metrics,
 )  # fmt: skip
 for module in MODULES:
     module.add_to(app)

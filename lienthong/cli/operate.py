@@ -1,4 +1,4 @@
-"""Commands of the daily operation: run, load, status, lag, trace."""
+"""Commands of the daily operation: run, load, status, lag."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ def add_to(app: typer.Typer) -> None:
     app.command("load")(load)
     app.command("status")(status)
     app.command("lag")(lag)
-    app.command("trace")(trace)
 
 
 def run(
@@ -48,6 +47,7 @@ def run(
 ) -> int:
     """Run the service: every role, or the named ones, here or on several machines at once. SIGTERM ends it cleanly."""
     from lienthong import run as running
+    from lienthong import tracing
 
     settings = settings_of(config)
     started = roles or list(running.processes_of(settings))
@@ -56,6 +56,7 @@ def run(
     systems = chosen(settings, system)
     at = running.Place(port=port, host=host, state=state, parent=parent)
     if len(started) == 1:
+        tracing.start(started[0], os.environ)
         running.run_role(started[0], settings, systems, at)
     else:
         err.print(f"{', '.join(started)} for {len(systems)} systems; Ctrl-C ends it; elsewhere: lienthong status --config {config}", highlight=False)
@@ -254,29 +255,3 @@ def lag(config: ConfigFolder = DEFAULT_CONFIG, as_json: AsJson = False) -> int:
             show_probes(stuck)
         note_without_database(settings, "how far it has read is not known here")
     return Exit.FOUND_WRONG if stuck or any(x["state"] not in ("normal", "running") for x in lines) else Exit.FINE
-
-
-def trace(
-    code: Annotated[str, typer.Argument(help="A national code, a local key, or a record id.")],
-    config: ConfigFolder = DEFAULT_CONFIG,
-    purpose: Annotated[str | None, typer.Option(help="Show personal data; the purpose and your name are logged.")] = None,
-    as_json: AsJson = False,
-) -> int:
-    """One record: who says what, since when, which rule decided, and where it was sent."""
-    from lienthong import hub
-    from lienthong.explain import explain
-
-    with hub.named():
-        document = explain(settings_of(config), code, purpose=purpose, officer=os.environ.get("USER", "?"))
-    if as_json:
-        print_json({"schema": "lienthong/trace/1", "records": document})
-    else:
-        for record in document:
-            out.print(f"{record['entity']} {record['record']}{' (deleted)' if record['deleted'] else ''}", highlight=False)
-            body = [[f["field"], f["value"], f["system"], f["since"], f["basis"]] for f in record["fields"]]
-            out.print(table("", ["field", "value", "whose word", "since", "by which rule"], body, number_from=9))
-            sent = ", ".join(f"{s['system']} ({s['state']})" for s in record["sent"]) or "nobody"
-            out.print(f"sent to: {sent}\n", highlight=False)
-        if not document:
-            out.print("no record under this code", highlight=False)
-    return Exit.FINE if document else Exit.FOUND_WRONG

@@ -14,6 +14,7 @@ from typing import Any
 from connectors.postgres import connect, rows, transaction
 from lienthong import ddl, parked, run
 from lienthong.config import load_settings
+from lienthong.demo import page
 from lienthong.demo.holdings import read
 from lienthong.demo.national import NationalSide
 from lienthong.demo.parties import CONFIG, PARTIES, create_tables
@@ -89,6 +90,7 @@ class Demo:
         """The service's processes."""
         self.processes = run.Processes(self.config, run.processes_of(self.settings), at=run.Place(port=self.port), log_folder=self.folder)
         self.processes.start()
+        self.say(page.opened(self.settings, self.port))
 
     def load(self, progress: Callable[[str, str, int, int], None]) -> int:
         """The initial load of every system."""
@@ -124,7 +126,12 @@ class Demo:
 
     def addresses(self) -> dict[str, str]:
         """Where the service and the national stand-ins are reached, and the configuration lies."""
-        return {**self.side.addresses, "registry": f"http://127.0.0.1:{self.port}", "configuration": str(self.config)}
+        return {
+            **self.side.addresses,
+            "registry": f"http://127.0.0.1:{self.port}",
+            "page": f"http://127.0.0.1:{self.port}/overview",
+            "configuration": str(self.config),
+        }
 
     def quiet(self, *, delivery: bool = True) -> float:
         """Wait until nothing moves, or nothing but the messages to the national portal."""

@@ -15,6 +15,7 @@ from lienthong.demo import Demo
 from lienthong.demo.parties import PARTIES
 from lienthong.embedded import Stack
 from lienthong.embedded.airflow import Airflow
+from lienthong.embedded.stack import undisturbed
 from lienthong.load import Loader
 from lienthong.simulate import fill
 from lienthong.system_names import CONFIG_NAME
@@ -96,8 +97,9 @@ class CityWithAirflow:
         self.airflow.watch()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if hasattr(self, "airflow"):
-            self.airflow.stop()
-        if hasattr(self, "demo"):
-            self.demo.stop()
+        with undisturbed():  # somebody who presses Ctrl-C twice leaves nothing behind either
+            if hasattr(self, "airflow"):
+                self.airflow.stop()
+            if hasattr(self, "demo"):
+                self.demo.stop()
         self.stack.__exit__(kind, error, trace)

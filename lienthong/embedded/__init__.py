@@ -1,7 +1,7 @@
 """A real PostgreSQL and a real Kafka on this machine, for the demo and the tests: no Docker, no root needed."""
 
-from lienthong.embedded.kafka import KafkaBroker
+from lienthong.embedded.kafka import KafkaBroker, KafkaCluster
 from lienthong.embedded.postgres import LOGICAL, PostgresCluster
 from lienthong.embedded.stack import Stack
 
-__all__ = ["LOGICAL", "KafkaBroker", "PostgresCluster", "Stack"]
+__all__ = ["LOGICAL", "KafkaBroker", "KafkaCluster", "PostgresCluster", "Stack"]

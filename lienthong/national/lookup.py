@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from connectors.http import Busy, NotSent, Refused, UnknownOutcome
 from connectors.kafka import Producer
 from connectors.postgres import connect, one, rows, transaction
-from lienthong import frames
+from lienthong import frames, tracing
 from lienthong.errors import ConfigError, LienThongError, TransientError
 from lienthong.gate import Gate
 from lienthong.national import access
@@ -217,12 +217,13 @@ class LookUp:
         """Send contributions; they are acknowledged before anybody is told of the answer."""
         if not people:
             return
-        output = Output(self._settings.kafka.partitions, self._configured.system, epoch, version, to_micros(datetime.now(UTC)))
+        at = tracing.unfollowed(to_micros(datetime.now(UTC)))
+        output = Output(self._settings.kafka.partitions, self._configured.system, epoch, version, at)
         for values in people:
             key = self.subject(values["personal_number"])
             output.add(ENTITY, key, *packed(key, values))
         if self._producer is None:
-            self._producer = Producer(self._settings.kafka.bootstrap, client_id="lienthong-look-up")
+            self._producer = Producer(self._settings.kafka.brokers, client_id="lienthong-look-up")
         for partition, frame in output.close():
             self._producer.send(frames.TOPIC, frame, partition=partition)
         self._producer.flush()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 
-from connectors.kafka import Consumer, PositionLost
+from connectors.brokers import PositionLost
+from connectors.kafka import Consumer
 from connectors.postgres import Connection, connect, transaction
-from lienthong import hub
+from lienthong import hub, tracing
 from lienthong.errors import FencedError
 from lienthong.merging import moves_of
 from lienthong.national.intake import Intake
@@ -36,7 +37,7 @@ class TopicReader:
         with transaction(self._hub) as cursor:
             cursor.execute(hub.KEYED)
         self._consumer = Consumer(
-            settings.kafka.bootstrap,
+            settings.kafka.brokers,
             [self.topic],
             group=GROUP,
             stored=self._stored,
@@ -80,6 +81,7 @@ class TopicReader:
             with transaction(self._hub) as cursor:
                 hub.move_offsets(cursor, moves)
                 self._intake.take(cursor, batch)
+                tracing.queued(cursor, self.system, batch)
         except FencedError as error:  # another process has it, or had it until now
             logger.warning(str(error), extra={"action": "deliver_fenced", "system": self.system})
             self._consumer.seek_stored(sorted(self._consumer.assigned()))

@@ -35,7 +35,7 @@ class Fence:
         """Wait until all lines have passed; returns the seconds. Raises `TransientError` naming the one that has not."""
         begun = time.monotonic()
         self._until = begun + self.timeout_seconds
-        ends = Ends(self.settings.kafka.bootstrap)
+        ends = Ends(self.settings.kafka.brokers)
         try:
             if self.settings.systems[self.system].capture != "none":
                 moment = self._source_now()

@@ -41,6 +41,9 @@ CREATE TABLE IF NOT EXISTS hub.record (
   who jsonb,              -- field group -> system whose word counts; null: `sole` for all
   updated_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 85, autovacuum_vacuum_insert_threshold = -1);  -- a load needs no vacuum: nothing reads these by index alone
+-- When the hub first had it; null: before this was kept.
+ALTER TABLE hub.record ADD COLUMN IF NOT EXISTS arrived_at timestamptz;
+ALTER TABLE hub.record ALTER arrived_at SET DEFAULT now();
 CREATE INDEX IF NOT EXISTS record_parent ON hub.record (parent) WHERE parent IS NOT NULL;
 
 -- What each system says about each of its records. op: s state, d deleted there, p promised (a child came first).

@@ -1,11 +1,9 @@
-"""`/metrics` for Prometheus: lag of every line, its probes and what is parked, asked from the hub at each scrape, so that dead processes show too.
-
-Names and units follow Prometheus' conventions (conventions.md §7): base units, no label of a person or a record.
-"""
+"""`/metrics` for Prometheus: everything of `metric_list`, asked from the hub at each scrape, so that dead processes show too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -14,44 +12,38 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from connectors.postgres import Cursor, errors_translated, rows
 from lienthong import __version__, status
-from lienthong.errors import LienThongError
+from lienthong.errors import FatalError, LienThongError
 from lienthong.settings import Settings
+from lienthong.web.metric_list import BY_NAME
 
-LABELS: dict[str, tuple[str, ...]] = {
-    "lienthong_build_info": ("version",),
-    "lienthong_hub_up": (),
-    "lienthong_line_lag_seconds": ("system", "stage"),
-    "lienthong_line_lag_limit_seconds": ("system", "stage"),
-    "lienthong_line_state": ("system", "stage", "state"),
-    "lienthong_parked_records": ("system", "kind"),
-    "lienthong_parked_oldest_timestamp_seconds": ("system", "kind"),
-    "lienthong_parked_oldest_age_seconds": ("system", "kind"),
-    "lienthong_replayed_records_total": ("system", "outcome"),
-    "lienthong_probe_age_seconds": ("system", "leg"),
-    "lienthong_differences_records": ("system", "entity"),
-    "lienthong_certificate_closed_day_timestamp_seconds": ("system",),
-    "lienthong_delivery_messages": ("system", "state"),
-    "lienthong_delivery_oldest_pending_age_seconds": ("system",),
-    "lienthong_delivery_dossiers_in_part": ("system",),
+Value = tuple[Sequence[str], float]
+"""Labels, and the value."""
+
+_TODAY = "(clock_timestamp() AT TIME ZONE 'Asia/Ho_Chi_Minh')::date"
+_SEEN = "SELECT system, {0} FROM hub.source_seen WHERE {0} IS NOT NULL AND at > clock_timestamp() - INTERVAL '10 min'"
+QUERIES = {
+    "lienthong_day_records": f"SELECT system, outcome, sum(n)::float8 FROM hub.day_count WHERE day = {_TODAY} GROUP BY 1, 2",  # noqa: S608
+    "lienthong_load_waiting_ranges": "SELECT system, count(*) FILTER (WHERE done_at IS NULL) FROM hub.load_chunk GROUP BY 1",
+    "lienthong_replayed_records_total": """
+        SELECT system, outcome, count(*) FROM hub.parked_action
+        WHERE action NOT IN ('reveal', 'discard') AND outcome IS NOT NULL GROUP BY 1, 2""",
+    "lienthong_corrections_open": "SELECT system, count(*) FROM hub.correction WHERE state = 'open' GROUP BY 1",
+    "lienthong_source_wal_retained_bytes": _SEEN.format("wal_retained_bytes"),
+    "lienthong_source_wal_safe_bytes": _SEEN.format("wal_safe_bytes"),
+    "lienthong_source_slot_active": _SEEN.format("slot_active::int"),
+    "lienthong_source_clock_offset_seconds": _SEEN.format("clock_offset_seconds"),
+    "lienthong_certificate_open_days": """
+        SELECT system, count(DISTINCT day) FILTER (WHERE state <> 'closed') FROM (
+          SELECT DISTINCT ON (day, system, entity) day, system, state FROM hub.certificate WHERE day > current_date - 40
+          ORDER BY day, system, entity, issue DESC) newest GROUP BY 1""",
+    "lienthong_lost_dossiers": "SELECT system, kind, count(*) FROM hub.lost_dossier WHERE limit_at < clock_timestamp() GROUP BY 1, 2",
+    "lienthong_lost_sweep_timestamp_seconds": "SELECT extract(epoch FROM max(at))::float8 FROM hub.lost_sweep HAVING count(*) > 0",
+    "lienthong_national_service_closed": "SELECT service, (opened_until IS NOT NULL)::int FROM hub.gate",
+    "lienthong_national_service_closings_total": "SELECT service, openings FROM hub.gate",
 }
-MEANINGS = {
-    "lienthong_build_info": "The version of the service, as a label.",
-    "lienthong_hub_up": "Whether the hub answered this scrape; without it nothing else is known.",
-    "lienthong_line_lag_seconds": "Age of the oldest committed change that is not through this stage.",
-    "lienthong_line_lag_limit_seconds": "The agreed limit of the lag.",
-    "lienthong_line_state": "The state of the line, as a label; always 1.",
-    "lienthong_parked_records": "Records that could not be processed and wait for a person.",
-    "lienthong_parked_oldest_timestamp_seconds": "Since when the oldest of them waits.",
-    "lienthong_parked_oldest_age_seconds": "For how long the oldest of them has waited.",
-    "lienthong_replayed_records_total": "Replays of parked records, by how they ended.",
-    "lienthong_probe_age_seconds": "How long ago the newest probe that has arrived was sent; it grows too when nobody sends any.",
-    "lienthong_differences_records": "Records that differ between a system, the hub and what the system is entitled to, as last compared.",
-    "lienthong_certificate_closed_day_timestamp_seconds": "The end of the newest day that is certified for the whole system.",
-    "lienthong_delivery_messages": "Messages to the national portal by state; confirmed ones since the beginning.",
-    "lienthong_delivery_oldest_pending_age_seconds": "For how long the oldest message has waited that is neither confirmed nor refused.",
-    "lienthong_delivery_dossiers_in_part": "Dossiers that the portal has, and of which it refused something.",
-}
+"""The metrics that one question answers: its labels, and then the value. A source that is not looked at any more says nothing."""
 
 
 class HubCollector(Collector):
@@ -62,13 +54,13 @@ class HubCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics of one scrape."""
-        yield _gauge("lienthong_build_info", [([__version__], 1)])
+        yield family("lienthong_build_info", [([__version__], 1)])
         try:
             found = list(self._of_hub())
         except LienThongError:
-            yield _gauge("lienthong_hub_up", [([], 0)])
+            yield family("lienthong_hub_up", [([], 0)])
             return
-        yield _gauge("lienthong_hub_up", [([], 1)])
+        yield family("lienthong_hub_up", [([], 1)])
         yield from found
 
     def describe(self) -> Iterable[Metric]:
@@ -76,41 +68,63 @@ class HubCollector(Collector):
         return ()
 
     def _of_hub(self) -> Iterator[Metric]:
-        lines = status.lines(self.settings)
-        places = [([line["system"], line["stage"]], line) for line in lines]
-        yield _gauge("lienthong_line_lag_seconds", [(place, x["lag_seconds"]) for place, x in places if x["lag_seconds"] is not None])
-        yield _gauge("lienthong_line_lag_limit_seconds", [(place, x["limit_seconds"]) for place, x in places])
-        yield _gauge("lienthong_line_state", [([*place, x["state"].replace(" ", "_")], 1) for place, x in places])
-        waiting = status.parked_by_kind(self.settings)
-        yield _gauge("lienthong_parked_records", [([w["system"], w["kind"]], w["records"]) for w in waiting])
-        yield _gauge("lienthong_parked_oldest_timestamp_seconds", [([w["system"], w["kind"]], w["oldest"].timestamp()) for w in waiting])
-        yield _gauge("lienthong_parked_oldest_age_seconds", [([w["system"], w["kind"]], w["oldest_age_seconds"]) for w in waiting])
-        replayed = CounterMetricFamily(
-            "lienthong_replayed_records", MEANINGS["lienthong_replayed_records_total"], labels=LABELS["lienthong_replayed_records_total"]
-        )
-        for system, outcome, count in status.replayed(self.settings):
-            replayed.add_metric([system, outcome], count)
-        yield replayed
-        ages = [([p["system"], p["leg"]], p["age_seconds"]) for p in status.probes(self.settings) if p["age_seconds"] is not None]
-        yield _gauge("lienthong_probe_age_seconds", ages)
-        yield _gauge("lienthong_differences_records", [([s, e], n) for s, e, n in status.differences(self.settings)])
-        yield _gauge("lienthong_certificate_closed_day_timestamp_seconds", [([s], at) for s, at in status.closed_days(self.settings)])
+        yield from _of_lines(status.lines(self.settings))
+        with status.hub_cursor(self.settings) as cursor:
+            for name, query in QUERIES.items():
+                yield family(name, [(labels, value) for *labels, value in _asked(cursor, query)])
+        waiting = [([w["system"], w["kind"]], w) for w in status.parked_by_kind(self.settings)]
+        yield family("lienthong_parked_records", [(place, w["records"]) for place, w in waiting])
+        yield family("lienthong_parked_oldest_timestamp_seconds", [(place, w["oldest"].timestamp()) for place, w in waiting])
+        yield family("lienthong_parked_oldest_age_seconds", [(place, w["oldest_age_seconds"]) for place, w in waiting])
+        probes = status.probes(self.settings)
+        yield family("lienthong_probe_age_seconds", [([p["system"], p["leg"]], p["age_seconds"]) for p in probes if p["age_seconds"] is not None])
+        yield family("lienthong_differences_records", [([s, e], n) for s, e, n in status.differences(self.settings)])
+        yield family("lienthong_certificate_closed_day_timestamp_seconds", [([s], at) for s, at in status.closed_days(self.settings)])
         yield from self._of_delivery()
 
     def _of_delivery(self) -> Iterator[Metric]:
         found = status.delivery(self.settings)
         if found is not None:
             system = found["system"]
-            yield _gauge("lienthong_delivery_messages", [([system, state], count) for state, count in found["states"].items()])
-            yield _gauge("lienthong_delivery_oldest_pending_age_seconds", [([system], found["oldest_pending_seconds"])])
-            yield _gauge("lienthong_delivery_dossiers_in_part", [([system], found["dossiers_in_part"])])
+            yield family("lienthong_delivery_messages", [([system, state], count) for state, count in found["states"].items()])
+            yield family("lienthong_delivery_oldest_pending_age_seconds", [([system], found["oldest_pending_seconds"])])
+            yield family("lienthong_delivery_dossiers_in_part", [([system], found["dossiers_in_part"])])
 
 
-def _gauge(name: str, values: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, MEANINGS[name], labels=LABELS[name])
+def _of_lines(lines: Sequence[dict[str, Any]]) -> Iterator[Metric]:
+    places = [([line["system"], line["stage"]], line) for line in lines]
+    known = [(place, line) for place, line in places if line["lag_seconds"] is not None]
+    yield family("lienthong_line_lag_seconds", [(place, line["lag_seconds"]) for place, line in known])
+    yield family("lienthong_line_lag_limit_seconds", [(place, line["limit_seconds"]) for place, line in places])
+    beats = [(place, datetime.fromisoformat(line["heartbeat_at"]).timestamp()) for place, line in known]
+    yield family("lienthong_line_heartbeat_timestamp_seconds", beats)
+    yield family("lienthong_line_state", [([*place, line["state"].replace(" ", "_")], 1) for place, line in places])
+
+
+def _asked(cursor: Cursor, query: str) -> list[tuple[Any, ...]]:
+    """The answer; nothing while the table is still to come: this process may be newer than the hub's schema."""
+    cursor.execute("SAVEPOINT metric")
+    try:
+        with errors_translated():
+            return rows(cursor, query)
+    except FatalError as error:
+        if not str(error).startswith(("42P01", "42703")):
+            raise
+        cursor.execute("ROLLBACK TO SAVEPOINT metric")
+        return []
+
+
+def family(name: str, values: Iterable[Value]) -> GaugeMetricFamily | CounterMetricFamily:
+    """The values of one metric of the list."""
+    metric = BY_NAME[name]
+    made: GaugeMetricFamily | CounterMetricFamily
+    if metric.kind == "counter":
+        made = CounterMetricFamily(name.removesuffix("_total"), metric.meaning, labels=metric.labels)
+    else:
+        made = GaugeMetricFamily(name, metric.meaning, labels=metric.labels)
     for labels, value in values:
-        family.add_metric(labels, value)
-    return family
+        made.add_metric(labels, float(value))
+    return made
 
 
 def router(settings: Settings) -> APIRouter:

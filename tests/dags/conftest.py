@@ -25,18 +25,19 @@ def lineage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def flows(lineage: Receiver) -> Iterator[CityWithAirflow]:
-    """The city: filled, everything loaded but the two wards that tests load."""
+    """The city: filled, everything loaded but the wards that tests load."""
     before = dict(os.environ)
     more = {
         "AIRFLOW__OPENLINEAGE__TRANSPORT": lineage.transport,
         "AIRFLOW__OPENLINEAGE__NAMESPACE": "lienthong",
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "2",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     }
     try:
         with CityWithAirflow(dags=DAGS, airflow_config=ROOT / "airflow.cfg", more=more) as city:
             city.fill(dossiers=DOSSIERS, seed=SEED)
-            city.load(leave=["ward-tan-dinh", "ward-sai-gon"])
+            city.load(leave=["ward-tan-dinh", "ward-sai-gon", "ward-binh-thoi"])
             yield city
     finally:
         os.environ.clear()

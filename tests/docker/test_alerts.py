@@ -12,7 +12,9 @@ import pytest
 from promql_parser import Expr, VectorSelector
 from ruamel.yaml import YAML
 
-from lienthong.web.metrics import LABELS
+from lienthong.web.metric_list import DASHBOARD as ON_DASHBOARD
+from lienthong.web.metric_list import METRICS, UNITS, as_markdown
+from tests import promql
 from tests.compose_kit import DOCKER, ROOT
 
 YAML_ = YAML(typ="safe")
@@ -20,6 +22,7 @@ RULES: list[dict[str, Any]] = YAML_.load((DOCKER / "prometheus" / "rules.yaml").
 TRIED = (DOCKER / "prometheus" / "rules.test.yaml").read_text("utf-8")
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "lienthong.json").read_text("utf-8"))
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+LABELS = {metric.name: metric.labels for metric in METRICS}
 FOREIGN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 STATES = {"normal", "late", "broken", "silent", "not_started", "starting", "retrying", "stopped"}
 
@@ -115,3 +118,74 @@ def test_the_dashboard_can_be_provisioned() -> None:
     sources = {target["datasource"]["uid"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])}
     provisioned = YAML_.load((DOCKER / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text("utf-8"))
     assert sources == {one["uid"] for one in provisioned["datasources"]}
+
+
+# ------------------------------------------------------------------ tried out
+COURSES: list[dict[str, Any]] = YAML_.load(TRIED)["tests"]
+
+
+def series_of(course: dict[str, Any]) -> promql.Series:
+    made = promql.Series()
+    for one in course["input_series"]:
+        made.add(one["series"], one["values"])
+    return made
+
+
+@pytest.mark.parametrize("course", COURSES, ids=lambda course: course["name"])
+def test_the_alerts_fire_as_the_courses_of_values_say(course: dict[str, Any]) -> None:
+    """What `make alerts` asks promtool, asked of as much of Prometheus as the rules need."""
+    for asked in course.get("promql_expr_test", ()):
+        series, at = series_of(course), promql.seconds(asked["eval_time"])
+        promql.firing(RULES, series, at)
+        found = promql.vector(promql.evaluate(promql_parser.parse(asked["expr"]), series, at))
+        expected = {frozenset(re.findall(r'(\w+)="([^"]*)"', one["labels"])): float(one["value"]) for one in asked["exp_samples"]}
+        assert found == expected, asked["expr"]
+    for asked in course.get("alert_rule_test", ()):
+        assert not asked["exp_alerts"]
+        fired = promql.firing(RULES, series_of(course), promql.seconds(asked["eval_time"]))
+        assert [labels for labels in fired if ("alertname", asked["alertname"]) in labels] == []
+
+
+def test_every_alert_fires_in_some_course_and_not_where_nothing_is_wrong() -> None:
+    wrong = next(course for course in COURSES if course["name"] == "everything is wrong")
+    fired = promql.firing(RULES, series_of(wrong), 600 * promql.STEP)
+    assert {dict(labels)["alertname"] for labels in fired} == {rule["alert"] for rule in RULES}
+    well = next(course for course in COURSES if course["name"].startswith("nothing is wrong"))
+    assert {rule["expr"] for rule in RULES if not promql.evaluate(promql_parser.parse(rule["expr"]), series_of(well), 3000)} == {
+        rule["expr"] for rule in RULES if rule["alert"] != "Watchdog"
+    }
+
+
+# ------------------------------------------------------------------ the list
+def exposed_in(texts: Iterator[tuple[str, str]]) -> dict[str, set[str]]:
+    """Each metric of ours and the places that name it."""
+    found: dict[str, set[str]] = {}
+    for place, text in texts:
+        for selector in selectors(text):
+            found.setdefault(selector.name or "", set()).add(place)
+    return found
+
+
+def test_every_metric_is_read_by_whom_the_list_says_and_by_nobody_else() -> None:
+    alerts = {rule["alert"] for rule in RULES}
+    used = exposed_in(expressions())
+    for metric in METRICS:
+        places = used.get(metric.name, set())
+        readers = {place for place in places if place in alerts} | ({ON_DASHBOARD} if places - alerts else set())
+        assert readers == set(metric.readers), metric.name
+
+
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert re.fullmatch(r"lienthong_[a-z_]+[a-z]", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        unit = next((unit for end, unit in UNITS.items() if metric.name.endswith(end)), None)
+        assert unit in (None, metric.unit), metric.name
+        assert not {"record", "code", "name", "key"} & set(metric.labels), f"{metric.name} must name no person and no record"
+        assert metric.meaning.endswith(".")
+
+
+def test_the_page_is_made_from_the_list() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    assert page == as_markdown(), "lienthong metrics --markdown > docs/metrics.md"

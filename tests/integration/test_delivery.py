@@ -17,6 +17,7 @@ from lienthong.cli.shared import Exit
 from lienthong.config import load_settings
 from lienthong.web.metrics import HubCollector
 from tests.city import wait
+from tests.otlp_receiver import received, receiving
 from tests.portal_kit import CANARY, DAY, HOUR, Delivery, delivery, now
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -43,11 +44,27 @@ def effects(place: Delivery, code: str) -> tuple[int, list[str]]:
 
 
 # ------------------------------------------------------------------ the normal way
-def test_the_whole_life_of_a_dossier_arrives_in_order_and_once(place: Delivery, code: str) -> None:
+def test_the_whole_life_of_a_dossier_arrives_in_order_and_once(place: Delivery, code: str, tmp_path: Path) -> None:
     """From a source's own table, through every stage; 4, 5 and 4 last no longer than it takes to commit them."""
     city = place.city
     city.install("portal")
-    city.start("run", "capture", "merge", "route", "deliver")
+    with receiving(tmp_path / "spans.jsonl") as collector:
+        city.start("run", "capture", "merge", "route", "deliver", environment=collector)
+        _whole_life(place, code)
+        wait(lambda: "deliver" in {span["name"] for span in received(tmp_path / "spans.jsonl")}, 30)
+        city.stop()
+    by_id = {span["span"]: span for span in received(tmp_path / "spans.jsonl")}
+    hop = next(span for span in by_id.values() if span["name"] == "deliver")
+    assert hop["attributes"]["lienthong.outcome"] == "confirmed"
+    names = [hop["name"]]
+    while hop["parent"]:
+        hop = by_id[hop["parent"]]
+        names.append(hop["name"])
+    assert names == ["deliver", "route", "merge", "capture"]  # one trace from the commit to the portal's answer
+
+
+def _whole_life(place: Delivery, code: str) -> None:
+    city = place.city
     city.cli("load", "--all")
     insert = "INSERT INTO ho_so VALUES (%s, '1.004222', '2026-03-05 10:00+07', %s, 1, '2026-03-05 10:00+07')"
     city.sql("portal", insert, arguments=[code, CANARY])
@@ -55,7 +72,6 @@ def test_the_whole_life_of_a_dossier_arrives_in_order_and_once(place: Delivery, 
         city.sql("portal", "UPDATE ho_so SET tt = %s, luc = %s WHERE ma = %s", arguments=[status, f"2026-03-05 {hour}:00+07", code])
     wait(lambda: len(place.portal.steps(code)) >= 7, 60, lambda: f"{place.portal.steps(code)} {place.reasons()} {city.logs()[-3000:]}")
     time.sleep(1)
-    city.stop()
     assert place.portal.steps(code) == ["1", "2", "4", "5", "4", "9", "10"]
     held = place.portal.holds(code)
     assert held is not None
@@ -247,10 +263,11 @@ def test_an_outage_drains_by_itself_and_within_the_contract_rate(place: Delivery
     place.portal.server.stop()
     with place.running(2):
         wait(lambda: place.city.sql("hub", "SELECT openings > %s FROM hub.gate", arguments=[openings]) == [(True,)], story=place.story)
-        time.sleep(3)
+        assert "portal" in {finding["id"] for finding in place.city.json("doctor")["findings"]}
         place.portal.forget()
         place.portal.server.start()
         place.settled(*lives.values(), seconds=120)
+    assert "portal" not in {finding["id"] for finding in place.city.json("doctor")["findings"]}
     check_once(place, lives)
     assert place.portal.most_in_a_second() <= 200
 

@@ -11,9 +11,9 @@ import schemas
 from connectors.avro import DIGEST, digest_of
 from connectors.postgres import connect, rows, transaction
 from lienthong import route
-from lienthong.errors import TransientError
-from lienthong.route import Router
-from tests.route_kit import DOSSIER, PERSONAL, UNIT_A, UNIT_B, WARD, City, city_in_memory
+from lienthong.errors import FencedError, TransientError
+from lienthong.route import Reading, Router
+from tests.route_kit import DOSSIER, PERSONAL, UNIT_A, UNIT_B, WARD, City, city_in_memory, settings
 
 
 @pytest.fixture
@@ -190,6 +190,25 @@ def test_a_value_that_was_sent_but_not_stored_and_is_taken_back_is_sent_again(ci
     city.step()
     last = [sent.value["note"] for sent in city.topics.log if sent.system == "ward-a" and sent.kind == "dossier"]
     assert last == ["a note", "for a moment", "a note"]
+
+
+def test_a_router_that_waits_for_its_turn_touches_nothing(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took what the working one had sent and not stored yet for forgotten: everything was sent twice, and the working one fenced off."""
+    waiting, send = Router(settings(city.dsn, {})), Router._send
+    waiting.numbers._owner = "route@elsewhere:1"
+
+    def sent_and_looked_at(router: Router, reading: Reading) -> dict[str, tuple[int, int]]:
+        acknowledged = send(router, reading)
+        for turn in (waiting.step, waiting.note_contracts):
+            with pytest.raises(FencedError):
+                turn()
+        return acknowledged
+
+    monkeypatch.setattr(Router, "_send", sent_and_looked_at)
+    city.put(1)
+    assert city.briefs() == [("ward-a", "dossier", 1)]
+    assert city.briefs() == []
+    waiting.connection.close()
 
 
 def test_after_a_topic_was_made_anew_everything_is_sent_again(city: City) -> None:

@@ -115,7 +115,7 @@ def test_status_and_lag_are_documents_with_a_schema_line(small: City) -> None:
     assert keys <= set(status)
     lag = small.json("lag")
     assert lag["schema"] == "lienthong/lag/1"
-    line_keys = {"system", "stage", "lag_seconds", "limit_seconds", "state", "reason", "since"}
+    line_keys = {"system", "stage", "lag_seconds", "limit_seconds", "state", "reason", "since", "heartbeat_at"}
     assert all(set(line) == line_keys for line in lag["lines"])
     stages = {(system, stage) for system in ("portal", "ward-near", "ward-far") for stage in ("capture", "merge", "route", "apply")}
     assert {(line["system"], line["stage"]) for line in lag["lines"]} == stages

@@ -21,10 +21,15 @@ DOORS = {
     "avro": {"connectors/avro.py"},
     "psycopg2": {"connectors/postgres.py"},
     "httpx": {"connectors/http.py"},
+    "opentelemetry": {"connectors/otel.py"},
     "zeep": {"connectors/soap.py", "connectors/soap_security.py"},
     "lxml": {"connectors/soap.py", "connectors/soap_security.py", "lienthong/embedded/national"},
     "xmlsec": {"connectors/soap_security.py", "lienthong/embedded/national"},
     "airflow": {"dags"},
+    "argon2": {"lienthong/web/accounts.py"},
+    "authlib": {"connectors/oidc.py"},
+    "httpx2": {"connectors/oidc.py"},
+    "pygal": {"connectors/charts.py"},
 }
 """Library: the files or folders that may import it."""
 

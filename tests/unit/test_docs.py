@@ -107,7 +107,7 @@ def unknown(words: list[str]) -> str | None:
 
 def unknown_word(command: Any, name: str, rest: list[str]) -> str | None:
     """The first option or argument that a command does not take."""
-    options = {option: parameter for parameter in command.params for option in parameter.opts}
+    options = {option: parameter for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     takes_arguments = any(parameter.param_type_name == "argument" for parameter in command.params)
     while rest:
         word = rest.pop(0)

@@ -22,6 +22,7 @@ ALLOWED = (
     r"CREATE OR REPLACE (FUNCTION|VIEW)",
     r"ALTER TABLE \S+ ADD COLUMN IF NOT EXISTS (?!.*\bNOT NULL\b(?!.*\bDEFAULT\b))[^,]*$",
     r"ALTER TABLE \S+( ALTER \w+ SET STATISTICS \d+,?)+$",
+    r"ALTER TABLE \S+ ALTER \w+ SET DEFAULT now\(\)$",  # for rows to come; of those that are there the time is unknown
     r"COMMENT ON",
     r"SET client_min_messages",
     r"UPDATE .* IS NULL$",

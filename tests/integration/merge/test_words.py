@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from lienthong import explain
+from lienthong import journey
 from tests.merge_kit import CITY_FIRST, DOSSIER, HANDLER_FIRST, Hub, gone, state
 
 
@@ -108,7 +108,7 @@ def test_provenance_tells_who_says_so_since_when_and_by_which_rule(city: Hub) ->
         state("portal", "P", millis, DOSSIER | {"national_code": "N1", "status": 2}),
         state("ward-a", "W", millis + 60_000, DOSSIER | {"national_code": "N1", "status": 8}),
     )
-    (found,) = explain.explain(city.settings, "N1", purpose=None, officer="tester")
+    (found,) = journey.of(city.settings, "N1", viewer="tester", purpose=None)
     assert found["systems"] == ["portal", "ward-a"]
     fields = {field["field"]: field for field in found["fields"]}
     assert fields["status"] == {
@@ -121,5 +121,5 @@ def test_provenance_tells_who_says_so_since_when_and_by_which_rule(city: Hub) ->
     assert fields["note" if "note" in fields else "applicant_name"]["system"] == "portal"
     assert fields["applicant_name"]["basis"] == CITY_FIRST["basis"]
     assert "Nguyễn" not in str(found), "masked without a purpose"
-    (shown,) = explain.explain(city.settings, "N1", purpose="complaint 7", officer="tester")
+    (shown,) = journey.of(city.settings, "N1", viewer="tester", purpose="complaint 7")
     assert "Nguyễn Văn An" in str(shown)
