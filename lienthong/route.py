@@ -23,7 +23,7 @@ from connectors.avro import DIGEST, digest_of, frame, out_codec
 from connectors.kafka import Producer
 from connectors.postgres import Connection, Cursor, connect, rows, transaction
 from lienthong import hub, probe, tracing
-from lienthong.authority import Authority, Said
+from lienthong.authority import RECORD, Authority, Said
 from lienthong.capture import state
 from lienthong.contracts import Terms, terms_of
 from lienthong.entitled import Golden, due, held_groups, read_golden
@@ -100,9 +100,7 @@ class Router:
             found = rows(cursor, "SELECT value FROM hub.setting WHERE name = 'contracts' FOR UPDATE")
             if found and found[0][0] == digest:
                 return 0
-            cursor.execute(
-                "INSERT INTO hub.setting VALUES ('contracts', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value", [digest]
-            )
+            cursor.execute("INSERT INTO hub.setting VALUES ('contracts', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value", [digest])
             cursor.execute("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
             return int(cursor.rowcount)
 
@@ -145,9 +143,7 @@ class Router:
             # One instant for all of it: a golden record from before a delete beside contributions from after it would be sent to its owner.
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             taken, begun = rows(cursor, _TAKE, [RECORDS_PER_READING]), tracing.now()
-            reading = Reading(
-                number, self.numbers.epoch, [t[:2] for t in taken], {t[2]: t[4] for t in taken}, {(t[2], t[3]) for t in taken if t[3]}
-            )
+            reading = Reading(number, self.numbers.epoch, [t[:2] for t in taken], {t[2]: t[4] for t in taken}, {(t[2], t[3]) for t in taken if t[3]})
             if taken:
                 self._read(cursor, reading)
         if not taken:
@@ -240,9 +236,7 @@ class Router:
         """Receivers that hold a row of their own and were never sent the record: the owner's delete is for them too."""
         return sorted(s for s in systems if s in self._open and any(terms.system == s for terms in self.terms.get(entity, ())))
 
-    def _state(
-        self, reading: Reading, golden: Golden, parent: Golden | None, terms: Terms, had: tuple[str, bytes | None] | None
-    ) -> None:
+    def _state(self, reading: Reading, golden: Golden, parent: Golden | None, terms: Terms, had: tuple[str, bytes | None] | None) -> None:
         held = held_groups(golden, terms.system)
         local = reading.keys.get(golden.record, {}).get(terms.system)
         is_own = local is not None and len(held) == len(schemas.groups(golden.entity))
@@ -254,8 +248,13 @@ class Router:
             self.too_large.fits(terms.system, golden.record)
             return
         meta = {
-            "record": golden.record, "parent": golden.parent, "epoch": reading.epoch, "version": reading.number,
-            "withheld": list(terms.withheld), "held": held, "local_key": local,
+            "record": golden.record,
+            "parent": golden.parent,
+            "epoch": reading.epoch,
+            "version": reading.number,
+            "withheld": list(terms.withheld),
+            "local_key": local,
+            "held": [*held, RECORD] if golden.holder(RECORD) == terms.system else held,
             "parent_key": reading.keys.get(golden.parent, {}).get(terms.system) if golden.parent is not None else None,
             "yields": self._yields(golden, terms, parent, held),
         }
@@ -271,7 +270,12 @@ class Router:
 
     @lru_cache(maxsize=65536)  # noqa: B019 - there is one router, for the life of its process
     def _outranked(
-        self, system: str, entity: str, groups: tuple[str, ...], holders: tuple[str | None, ...], on: date,
+        self,
+        system: str,
+        entity: str,
+        groups: tuple[str, ...],
+        holders: tuple[str | None, ...],
+        on: date,
         roles: tuple[str | None, str | None],
     ) -> list[str]:
         outranks = self.authority.outranks
@@ -279,23 +283,30 @@ class Router:
 
     def _removed(self, reading: Reading, golden: Golden, system: str, state_: str) -> None:
         value = {
-            "entity": golden.entity, "record": golden.record, "parent": golden.parent, "epoch": reading.epoch, "version": reading.number,
-            "reason": "delete" if state_ == DELETED else "withdraw", "local_key": reading.keys.get(golden.record, {}).get(system),
+            "entity": golden.entity,
+            "record": golden.record,
+            "parent": golden.parent,
+            "epoch": reading.epoch,
+            "version": reading.number,
+            "reason": "delete" if state_ == DELETED else "withdraw",
+            "local_key": reading.keys.get(golden.record, {}).get(system),
         }
         body = frame(schemas.schema_id("removed"), out_codec("removed").encode(value))
         self._queue(reading, golden, system, "removed", body, None, state_)
 
     def _merged(self, reading: Reading, golden: Golden, system: str) -> None:
         value = {
-            "entity": golden.entity, "record": golden.merged_into, "from": golden.record, "epoch": reading.epoch,
-            "version": reading.number, "local_key": reading.keys.get(int(golden.merged_into or 0), {}).get(system),
+            "entity": golden.entity,
+            "record": golden.merged_into,
+            "from": golden.record,
+            "epoch": reading.epoch,
+            "version": reading.number,
+            "local_key": reading.keys.get(int(golden.merged_into or 0), {}).get(system),
         }
         body = frame(schemas.schema_id("merged"), out_codec("merged").encode(value))
         self._queue(reading, golden, system, "merged", body, None, MERGED)
 
-    def _queue(
-        self, reading: Reading, golden: Golden, system: str, kind: str, body: bytes, digest: bytes | None, state_: str
-    ) -> None:
+    def _queue(self, reading: Reading, golden: Golden, system: str, kind: str, body: bytes, digest: bytes | None, state_: str) -> None:
         if self.too_large.refuses(system, golden.record, golden.entity, body):
             return
         reading.sends.append((golden.record, golden.entity, system, kind, body, digest, state_, reading.at.get(golden.record, 0)))
@@ -310,7 +321,10 @@ class Router:
             one = (record, entity, system, at)
             traced = [tracing.header_of(one)] if one in reading.followed else []
             self.producer.send(
-                topic_of(system), body, key=f"{entity}:{record}".encode(), partition=0,
+                topic_of(system),
+                body,
+                key=f"{entity}:{record}".encode(),
+                partition=0,
                 headers=[*_headers(kind, reading.number, at), (DIGEST, digest_of(body)), *traced],
             )
         return self.producer.flush()
@@ -365,7 +379,10 @@ def _index(terms: Mapping[str, Sequence[Terms]]) -> tuple[dict[tuple[str, str], 
 def _headers(kind: str, number: int, at: int) -> list[tuple[str, bytes]]:
     """CloudEvents attributes in binary mode: a Python consumer learns the record type only from here (conventions §0.4)."""
     headers = [
-        ("ce_specversion", b"1.0"), ("ce_type", schemas.full_name(kind).encode()), ("ce_id", str(number).encode()), ("ce_source", b"/lienthong/hub"),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", schemas.full_name(kind).encode()),
+        ("ce_id", str(number).encode()),
+        ("ce_source", b"/lienthong/hub"),
     ]
     if at:
         headers.append(("ce_time", from_micros(at).isoformat().encode()))

@@ -31,7 +31,7 @@ def write_of(item: Arrived, had: Known | None, parents: Mapping[int, str | None]
         parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None,
         base,
         had.inserted if had is not None and had.state == "applied" else False,
-        had is not None and had.state == "applied" and had.parent != meta["parent"] and RECORD not in meta["held"],
+        had is not None and had.state == "applied" and had.parent != meta["parent"],
         frozenset(name for name in withheld if base is not None and base.get(name) is not None),
         told_key=meta["local_key"],
     )
@@ -74,3 +74,16 @@ def bind(writes: Sequence[Write], there: Collection[str]) -> None:
     for write in writes:
         if write.local_key not in there and write.told_key in there:
             write.local_key, write.base, write.inserted, write.erase = write.told_key, None, False, frozenset()
+
+
+def taken_away(writes: list[Write], there: Collection[str]) -> list[Write]:
+    """Take out whose row the target has taken away itself, where its word decides whether the record exists: nothing is put back.
+
+    Put back, the row would be worked on there until the delete has gone round, and then be an edited row that a removal may not take.
+    It was not us who took it, so no row is named here, and capture tells of it.
+    """
+    gone = [write for write in writes if write.told_key is not None and RECORD in write.held and write.local_key not in there]
+    for write in gone:
+        writes.remove(write)
+        write.local_key = None
+    return gone

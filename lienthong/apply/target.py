@@ -248,6 +248,8 @@ class Target:
             writes.append(write)
         before = target.documents(cursor, own_row.keys(writes), lock=True)
         own_row.bind(writes, before)
+        for write in own_row.taken_away(writes, before):
+            done.append(_row(entity, write, "deleted", "deleted", None) | freed.by_removal(known.get((entity, write.record)), write))
         existing = [w for w in writes if w.local_key in before]
         before = self._moved(cursor, target, existing, before)
         for write in existing:

@@ -148,8 +148,8 @@ def changed_tables(city: FaultCity, run: Run) -> None:
         city.expect(lambda system=system: line_state(city, system, "capture")[0] == "running", f"{system} must go on", 60)
 
 
-# A column that goes with its values, and comes back with them from the administrator's own copy, unseen by any trigger.
-DROP_NOTE = ["CREATE TABLE kept AS SELECT id, ghi_chu FROM ho_so", "ALTER TABLE ho_so DROP COLUMN ghi_chu"]
+# A column that goes with its values, and comes back with them from the administrator's own copy, unseen by any trigger; nobody writes in between.
+DROP_NOTE = ["LOCK TABLE ho_so", "CREATE TABLE kept AS SELECT id, ghi_chu FROM ho_so", "ALTER TABLE ho_so DROP COLUMN ghi_chu"]
 RESTORE_NOTE = [
     "ALTER TABLE ho_so ADD COLUMN ghi_chu text", "SET LOCAL session_replication_role = replica",
     "UPDATE ho_so SET ghi_chu = kept.ghi_chu FROM kept WHERE kept.id = ho_so.id", "DROP TABLE kept",

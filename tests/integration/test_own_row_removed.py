@@ -119,3 +119,24 @@ def test_what_the_owner_took_and_filed_again_is_gone_when_the_owner_takes_it_aga
     city.sql("portal", "DELETE FROM charge")
     quiet(city)
     assert (city.sql("portal", "SELECT * FROM charge"), city.sql("ward-a", "SELECT * FROM phi")) == ([], [])
+
+
+def test_what_the_ward_took_away_itself_is_not_put_back_by_a_message_that_was_under_way(
+    pg: PostgresCluster, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ward's word decides whether its dossier exists; the hub has not heard yet that it is gone."""
+    with two_way_city(pg, database, monkeypatch) as city:
+        filed = "INSERT INTO ho_so (ma_qg, thu_tuc, phuong, trang_thai, ho_ten) VALUES ('W1', '1.001', %s, 2, 'Nguyễn Văn An')"
+        city.sql("ward-a", filed, UNIT_A)
+        quiet(city)
+        city.hub_sql("INSERT INTO hub.changed (record, resend) SELECT record, 'ward-a' FROM hub.record WHERE entity = 'dossier' RETURNING record")
+        city.route()
+        city.sql("ward-a", "DELETE FROM ho_so")
+        city.apply("ward-a")
+        assert city.at_ward() == []
+        quiet(city)
+        assert (city.at_ward(), city.at_portal()) == ([], [])
+        assert city.sql("ward-a", "SELECT * FROM lienthong.parked") == []
+        city.sql("ward-a", filed, UNIT_A)  # the same code again: it comes back everywhere
+        quiet(city)
+        assert [row[0] for row in city.at_portal()] == [row[0] for row in city.at_ward()] == ["W1"]
