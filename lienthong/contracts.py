@@ -39,10 +39,10 @@ class Terms:
 
 
 def masked(mask: str, value: Any) -> Any:
-    """A value made less telling: last4 `*****1234`, year `1980`, initials `N.V.A.`, null."""
+    """A value made less telling: last4 `*****1234` (of four characters and fewer nothing), year `1980`, initials `N.V.A.`, null."""
     text = str(value)
     if mask == "last4":
-        return "*" * max(len(text) - 4, 0) + text[-4:]
+        return "*" * (len(text) - 4) + text[-4:] if len(text) > 4 else "*" * len(text)
     if mask == "year":
         return text[:4]
     if mask == "initials":

@@ -28,7 +28,7 @@ as its contract shapes it.
 Each channel names its purpose and legal ground; each message, under `x-contract`, the fields, masks and classes of personal data. A masked field is
 masked in the message itself, a field that is withheld is null there and named in `meta.withheld`."""
 MASKS = {
-    "last4": "all but the last four characters are stars",
+    "last4": "all but the last four characters are stars, and all of them where there are no more",
     "year": "the year alone",
     "initials": "the first letter of each word",
     "null": "always null",

@@ -31,7 +31,7 @@ def write_of(item: Arrived, had: Known | None, parents: Mapping[int, str | None]
         parents.get(meta["parent"], meta["parent_key"]) if meta["parent"] is not None else None,
         base,
         had.inserted if had is not None and had.state == "applied" else False,
-        had is not None and had.state == "applied" and had.parent != meta["parent"],
+        had is not None and had.state == "applied" and had.parent != meta["parent"] and RECORD not in meta["held"],
         frozenset(name for name in withheld if base is not None and base.get(name) is not None),
         told_key=meta["local_key"],
     )

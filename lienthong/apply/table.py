@@ -47,7 +47,7 @@ class Write:
     parent_key: str | None
     base: Document | None = None
     inserted: bool = False
-    moved: bool = False  # its parent is another than at our last write
+    moved: bool = False  # its parent is another than at our last write, and where it belongs is not the target's own word
     erase: frozenset[str] = frozenset()
     local: dict[str, Any] = field(default_factory=dict)
     spoken: frozenset[str] = frozenset()  # fields of yielded groups that the target has edited and that are on their way to us

@@ -37,9 +37,7 @@ def review(visit: Visiting, advice: str | None = None) -> Response:
         advice=advice if advice in ADVICE else None,
         rows=chosen[:LISTED],
         more=max(len(chosen) - LISTED, 0),
-        total=len(found),
-        dossiers=sum(row["dossiers_12m"] for row in found),
-        online=sum(row["online_12m"] for row in found),
+        totals=procedures.totals(found),
     )
 
 
