@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
 
 import orjson
 
@@ -25,12 +23,13 @@ from connectors.postgres import Connection, Cursor, connect, rows, transaction
 from lienthong import hub, probe, tracing
 from lienthong.authority import RECORD, Authority, Said
 from lienthong.capture import state
-from lienthong.contracts import Terms, terms_of
+from lienthong.contracts import Terms
 from lienthong.entitled import Golden, due, held_groups, read_golden
 from lienthong.errors import FencedError, TransientError
 from lienthong.in_doubt import Sent
 from lienthong.keys import is_former
 from lienthong.readers import from_micros
+from lienthong.receivers import Receivers
 from lienthong.settings import Settings
 from lienthong.too_large import TooLarge
 
@@ -74,8 +73,7 @@ class Router:
         self.connection: Connection = connect(settings.hub.dsn, application_name="lienthong route")
         self.producer = Producer(settings.kafka.brokers, client_id="lienthong-route", linger_ms=2)
         self.authority = Authority(settings)
-        self.terms = terms_of(settings)
-        self._by_unit, self._others = _index(self.terms)
+        self.receivers = Receivers(settings)
         self.numbers = state.Numbers(self.connection, LEASE)
         with transaction(self.connection) as cursor:
             cursor.execute("INSERT INTO hub.capture_state (system) VALUES (%s) ON CONFLICT DO NOTHING", [LEASE])
@@ -83,8 +81,6 @@ class Router:
             self.too_large = TooLarge(cursor)
         self.sent = Sent(self.connection, settings.kafka.brokers)
         self._beat_at = 0.0
-        self._open: set[str] = {name for name, system in settings.systems.items() if system.capture == "none"}
-        self._receivers = {contract.system for contract in settings.contracts.values()}
         self._looked_at = 0.0
 
     # ------------------------------------------------------------ contracts
@@ -105,21 +101,11 @@ class Router:
             return int(cursor.rowcount)
 
     def open_loaded(self) -> set[str]:
-        """Systems whose initial load has just become complete: from now on they are delivered to, beginning with everything there is.
-
-        Before, a record of theirs that is not loaded yet would look like a new one and be inserted a second time.
-        """
+        """Systems whose initial load has just become complete: from now on they are delivered to, beginning with everything there is."""
         self._looked_at = time.monotonic()
         with transaction(self.connection) as cursor:
-            complete = "SELECT system FROM hub.loaded GROUP BY system HAVING count(*) >= %s"
-            found = {s for (s,) in rows(cursor, complete, [self.settings.kafka.partitions])}
-            fresh = (found & self._receivers) - self._open
-            known = {n.removeprefix("open ") for (n,) in rows(cursor, "SELECT name FROM hub.setting WHERE name LIKE 'open %%'")}
-            if fresh - known:
-                cursor.execute("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
-                for system in fresh - known:
-                    cursor.execute("INSERT INTO hub.setting VALUES (%s, '') ON CONFLICT DO NOTHING", [f"open {system}"])
-        self._open |= fresh
+            fresh = self.receivers.newly_loaded(cursor)
+        self.receivers.open(fresh)
         return fresh
 
     # ------------------------------------------------------------ one reading
@@ -196,19 +182,10 @@ class Router:
 
     def _flips(self, reading: Reading, dossier: Golden) -> bool:
         """Whether someone gains or loses this dossier now, and so its children."""
-        now = set() if dossier.is_gone() else {t.system for t in self._candidates(dossier.entity, dossier.values, None)}
+        now = set() if dossier.is_gone() else {t.system for t in self.receivers.due(dossier.entity, dossier.values, None)}
         before = {system for system, (state_, _) in reading.entitled.get(dossier.record, {}).items() if state_ == SENT}
         own = reading.keys.get(dossier.record, {}).keys()
         return now - own != before - own or dossier.deleted
-
-    def _candidates(self, entity: str, values: Mapping[str, Any], parent: Mapping[str, Any] | None) -> Iterable[Terms]:
-        scoped = parent if parent is not None else values
-        found = list(self._others.get(entity, ()))
-        for name in ("processing_unit", "residence_unit", "unit_code"):
-            unit = scoped.get(name)
-            if unit is not None:
-                found += self._by_unit.get((entity, unit), ())
-        return [terms for terms in found if terms.system in self._open and terms.in_scope(values, parent)]
 
     # ------------------------------------------------------------ one record
     def _route(self, reading: Reading, golden: Golden) -> None:
@@ -222,19 +199,15 @@ class Router:
         if golden.parent is not None and parent is None:
             return  # its dossier has not arrived yet; when it does, it brings its children
         gone = golden.is_gone() or (parent is not None and parent.is_gone())
-        terms = () if gone else self._candidates(golden.entity, golden.values, parent.values if parent is not None else None)
+        terms = () if gone else self.receivers.due(golden.entity, golden.values, parent.values if parent is not None else None)
         for each in terms:
             self._state(reading, golden, parent, each, had.get(each.system))
         receivers = {each.system for each in terms}
         for system, (state_, _) in had.items():
             if system not in receivers and state_ != MERGED and (state_ == SENT or (golden.record, system) in reading.resend):
                 self._removed(reading, golden, system, DELETED if gone else WITHDRAWN)
-        for system in self._own_rows(golden.entity, reading.keys.get(golden.record, {}).keys() - had.keys()) if gone else ():
+        for system in self.receivers.having(golden.entity, reading.keys.get(golden.record, {}).keys() - had.keys()) if gone else ():
             self._removed(reading, golden, system, DELETED)
-
-    def _own_rows(self, entity: str, systems: Iterable[str]) -> list[str]:
-        """Receivers that hold a row of their own and were never sent the record: the owner's delete is for them too."""
-        return sorted(s for s in systems if s in self._open and any(terms.system == s for terms in self.terms.get(entity, ())))
 
     def _state(self, reading: Reading, golden: Golden, parent: Golden | None, terms: Terms, had: tuple[str, bytes | None] | None) -> None:
         held = held_groups(golden, terms.system)
@@ -359,20 +332,6 @@ class Router:
             logger.warning(str(error), extra={"action": "route_close"})
         self.producer.close()
         self.connection.close()
-
-
-def _index(terms: Mapping[str, Sequence[Terms]]) -> tuple[dict[tuple[str, str], list[Terms]], dict[str, list[Terms]]]:
-    """Terms that ask for own units only are found by unit, so that 168 wards cost no more than three."""
-    by_unit: dict[tuple[str, str], list[Terms]] = defaultdict(list)
-    others: dict[str, list[Terms]] = defaultdict(list)
-    for entity, every in terms.items():
-        for each in every:
-            if each.scope.units == ("own",):
-                for unit in each.units:
-                    by_unit[entity, unit].append(each)
-            else:
-                others[entity].append(each)
-    return by_unit, others
 
 
 @lru_cache(maxsize=4096)

@@ -195,6 +195,7 @@ def test_a_body_without_end_is_cut_at_the_limit() -> None:
         (b"gzip", b"no gzip at all"),
         (b"deflate", zlib.compress(b"word")[:-2]),
     ],
+    ids=("packed twice", "unknown packing", "cut", "more behind the end", "not packed", "end missing"),
 )
 def test_what_cannot_be_unpacked_whole_is_no_answer(encoding: bytes, body: bytes) -> None:
     with serving(answering(head_of(encoding, len(body)), body)) as server, pytest.raises(UnknownOutcome):
