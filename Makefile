@@ -27,8 +27,8 @@ airflow: setup ## Run a small city with Airflow beside it until Ctrl-C; prints t
 	$(BIN)/lienthong airflow $(ARGS)
 
 test: setup ## Run every test, against real servers that are started for it: make test ARGS="-k merge"
-	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS) || { test $$? -eq 1 && echo && echo "Those that failed are run once more, by themselves: most depend on time." && \
-	  $(BIN)/pytest $(ARGS) --last-failed --last-failed-no-failures none; }
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS) || { test $$? -eq 1 && echo && echo "The files of those that failed are run once more, by themselves: most depend on time." && \
+	  $(BIN)/pytest $(ARGS) $$($(BIN)/python -m tests.again); }
 
 pages: setup ## Look at our pages and Airflow's with Chromium, which pip cannot install (Debian: the package chromium)
 	@command -v chromium >/dev/null || { echo "chromium is not installed (Debian: apt-get install chromium)" >&2; exit 1; }

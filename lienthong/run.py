@@ -196,10 +196,12 @@ def _serve(settings: Settings, at: Place, turn: Callable[[], bool]) -> None:
     app = web.create(settings)
 
     async def beat() -> None:
-        turn()
+        if turn():  # a signal that came before the server listened to signals
+            server.should_exit = True
 
     quiet: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False}
-    uvicorn.Server(uvicorn.Config(app, host=at.host, port=at.port, callback_notify=beat, timeout_notify=1, **quiet)).run()
+    server = uvicorn.Server(uvicorn.Config(app, host=at.host, port=at.port, callback_notify=beat, timeout_notify=1, **quiet))
+    server.run()
 
 
 class Processes:

@@ -237,12 +237,15 @@ def test_the_processes_end_with_the_one_that_started_them(small: City) -> None:
 
 
 def test_one_role_alone_ends_cleanly_too_and_ctrl_c_has_its_own_code(small: City) -> None:
-    for role, number, code in (("merge", signal.SIGTERM, 0), ("apply", signal.SIGINT, 130), ("serve", signal.SIGTERM, 0)):
-        process = small.start("run", role, "--port", "0", log=f"{role}.log")
-        wait(lambda process=process: process.poll() is not None or handles(process.pid, signal.SIGTERM), story=small.logs)  # type: ignore[misc]
-        time.sleep(0.5)
-        assert process.poll() is None, small.logs()[-2000:]
-        assert small.stop(number) == [code], role
+    """Also when it is told to end in the middle of its start, before a server of its own listens to signals."""
+    small.stop()
+    for pause in (0.0, 1.0):
+        for role, number, code in (("merge", signal.SIGTERM, 0), ("apply", signal.SIGINT, 130), ("serve", signal.SIGTERM, 0)):
+            process = small.start("run", role, "--port", "0", log=f"{role}.log")
+            wait(lambda process=process: process.poll() is not None or handles(process.pid, signal.SIGTERM), story=small.logs)  # type: ignore[misc]
+            time.sleep(pause)
+            assert process.poll() is None, small.logs()[-2000:]
+            assert small.stop(number) == [code], role
 
 
 def test_no_log_holds_personal_data_and_every_line_is_json(small: City) -> None:

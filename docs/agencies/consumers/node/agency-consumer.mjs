@@ -63,7 +63,7 @@ function stop(words) {
 const registry = new SchemaRegistry({ host: registryUrl });
 const kafka = new Kafka({ clientId: "agency", brokers: brokers.split(","), logLevel: logLevel.NOTHING });
 const consumer = kafka.consumer({ groupId: group });
-consumer.on("consumer.crash", ({ payload }) => stop(String(payload.error)));
+consumer.on("consumer.crash", ({ payload }) => { if (!payload.restart) stop(String(payload.error)); }); // what may pass, KafkaJS tries again
 
 let heard = Date.now();
 await consumer.connect();
