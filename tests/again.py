@@ -6,6 +6,7 @@ Whole files: many tell a story, of which one test alone says nothing. Prints not
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 FAILED = Path(".pytest_cache/v/cache/lastfailed")
@@ -18,4 +19,4 @@ def files(failed: Path = FAILED) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*files())
+    sys.stdout.write(" ".join(files()))
