@@ -93,11 +93,12 @@ def test_a_chunk_with_the_last_drawn_number_would_undo_it(site: Site, monkeypatc
 def test_the_number_of_a_chunk_is_taken_before_its_look(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Taken later, it could be that of a reading which has seen what the chunk has not."""
     site.sql("INSERT INTO dossier (id, note) VALUES (1, 'old'), (2, 'old')")
-    line, finished = site.line(), Loader._finished
+    line, finished, times = site.line(), Loader._finished, count(1)
 
     def after_two_readings(self: Loader) -> tuple[int, int]:
+        note = f"new {next(times)}"  # it is asked for the plan too
         for key in (1, 2):
-            site.sql(f"UPDATE dossier SET note = 'new' WHERE id = {key}")
+            site.sql(f"UPDATE dossier SET note = '{note}' WHERE id = {key}")
             work_through(site, line)
             line._save(force=True)
         return finished(self)
