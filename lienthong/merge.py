@@ -32,6 +32,7 @@ class Merger:
         self.authority = Authority(settings)
         self._ids = hub.Ids()
         self._static: dict[tuple[str, str, int], bool] = {}
+        self._imaged = frozenset(system for system in settings.systems if _has_imaged_steps(settings, system))
         self._expects_links = False
         self._most_is_known = False
 
@@ -80,6 +81,9 @@ class Merger:
         """Store what one statement can, and look up the rest. Where most is new, as in a load, it is all looked up first."""
         asked = len(latest)
         known = {} if self._most_is_known else self._known(cursor, latest)
+        if self._imaged:
+            looked = (e for key, e in latest.items() if e.entity == "dossier" and e.op == STATE and e.system in self._imaged)
+            steps.keep(cursor, [e for e in looked if self._most_is_known or (e.system, e.entity, e.key) in known])
         sole.store(cursor, batch, latest, self._is_static, list(latest if self._most_is_known else latest.keys() & known.keys()))
         if self._most_is_known:
             known = self._known(cursor, latest)
@@ -294,6 +298,14 @@ class Merger:
             return fold(self.authority, item.entry.entity, [_said(item)], routing), item.entry.system
         said = others or [_said(i) for i in items]
         return fold(self.authority, item.entry.entity, said, routing), said[0].system if len(said) == 1 else None
+
+
+def _has_imaged_steps(settings: Settings, system: str) -> bool:
+    """Whether the steps of its dossiers are made from images of their rows."""
+    if settings.systems[system].profile is None:
+        return False
+    dossier = settings.profile_of(system).entities.get("dossier")
+    return dossier is not None and dossier.events is not None
 
 
 def _own_values(item: Item) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import schemas
+from connectors.avro import DamagedError
 from connectors.postgres import Cursor, rows
 from lienthong import hub
 from lienthong.frames import STATE, Entry, Note, encode_body, mask_of
 
-_EVENT = "dossier_event"
+_DOSSIER, _EVENT = "dossier", "dossier_event"
 _BEFORE = (0, -1)  # epoch and number before every step
 _UPSERT = """
 INSERT INTO hub.step AS s (system, local_key, status, epoch, number) VALUES (%s, %s, %s, %s, %s)
@@ -17,12 +19,17 @@ ON CONFLICT (system, local_key) DO UPDATE SET status = excluded.status, epoch = 
 WHERE (s.epoch, s.number) < (excluded.epoch, excluded.number)
 """
 
+_WITHOUT = """
+SELECT k.system, k.local_key FROM unnest(%s::text[], %s::text[]) AS k(system, local_key)
+WHERE NOT EXISTS (SELECT FROM hub.step s WHERE (s.system, s.local_key) = (k.system, k.local_key))
+"""
+
 
 def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
     """The events that these step notes stand for, in order, and the notes' refusals turned into `refused` notes by the caller.
 
     A step equal to the one before it is no step (the row changed, not its status); one from our own transaction only moves the mark;
-    one already seen (a replay) is skipped by its number.
+    one already seen (a replay) is skipped by its number. With the first a row began: it is a step whatever a load has seen there meanwhile.
     """
     steps = sorted((n for n in notes if n.header.kind == "step" and n.content["status"] is not None), key=lambda n: n.content["order"])
     if not steps:
@@ -45,7 +52,7 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
         if (head.epoch, step["order"]) <= place:
             continue
         seen[key] = (step["status"], (head.epoch, step["order"]))
-        if step["status"] == status or step["ours"]:
+        if step["ours"] or (step["status"] == status and not step.get("first")):
             continue
         values = {"status": step["status"], "occurred_at": step["at"]}
         mask = mask_of(_EVENT, values)
@@ -74,11 +81,33 @@ def events(cursor: Cursor, notes: Sequence[Note]) -> list[Entry]:
     return made
 
 
+def keep(cursor: Cursor, entries: Sequence[Entry]) -> None:
+    """Where the steps of these dossiers begin: what a load or a later look tells of a status must not hide the step that led to it.
+
+    A look may be newer than the steps that were read so far; without a step of before, the status until now is their beginning.
+    """
+    keys = [(entry.system, entry.key) for entry in entries]
+    columns = [[system for system, _ in keys], [key for _, key in keys]]
+    without = set(rows(cursor, _WITHOUT, columns)) if keys else set()
+    told = {(e.system, _DOSSIER, e.key): _status_of(e) for e in entries if (e.system, e.key) in without}
+    before = hub.bodies(cursor, list(told))
+    begun = [(*place[::2], body.get("status"), *_BEFORE) for place, body in sorted(before.items()) if body.get("status") != told[place]]
+    for row in begun:
+        cursor.execute(_UPSERT, row)
+
+
+def _status_of(entry: Entry) -> int | None:
+    with suppress(DamagedError):  # parked where the batch's records are opened
+        found: int | None = entry.values().get("status")
+        return found
+    return None
+
+
 def _loaded(
     cursor: Cursor, keys: Sequence[tuple[str, str]], first: Mapping[tuple[str, str], int]
 ) -> dict[tuple[str, str], tuple[int | None, tuple[int, int]]]:
     """The status a dossier had in an earlier reading is where its steps begin: a later change of another column is none."""
-    known = hub.existing(cursor, [(system, "dossier", key) for system, key in keys])
+    known = hub.existing(cursor, [(system, _DOSSIER, key) for system, key in keys])
     earlier = [place for place, had in known.items() if had.op == "s" and had.version < first[place[0], place[2]]]
     found = hub.bodies(cursor, earlier)
     return {(system, key): (body.get("status"), _BEFORE) for (system, _, key), body in found.items()}

@@ -43,7 +43,7 @@ def settings(dsn: str) -> Settings:
         {
             "hub": {"dsn": dsn},
             "kafka": {"bootstrap": "x"},
-            "profiles": {"p": {"profile": "p", "entities": {"dossier": {"table": "t", "key": "k", "fields": {"note": "note"}}}}},
+            "profiles": {"p": {"profile": "p", "entities": {"dossier": {"table": "t", "key": "k", "fields": {"note": "note"}, "events": "s"}}}},
             "systems": {
                 "portal": {**system, "kind": "portal"},
                 "one-stop": {**system, "kind": "one-stop"},

@@ -214,7 +214,7 @@ class Line:
         assert self.readings is not None
         by_partition: dict[int, list[dict[str, Any]]] = {}
         for step, root in zip(steps, self._roots_of(cursor, steps), strict=True):
-            content: dict[str, Any] = {"root": root, "at": step.at, "order": step.order, "ours": step.ours}
+            content: dict[str, Any] = {"root": root, "at": step.at, "order": step.order, "ours": step.ours, "first": step.first}
             content |= self._status(step)
             by_partition.setdefault(partition_of(self.system, root, output.partitions), []).append(content)
         for partition, contents in by_partition.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lienthong.days import day_number
 from lienthong.ddl import OWN_TABLES, image_columns, notification_columns
@@ -28,7 +28,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One value a status column had, from a row image: `order` rises with every step of a source."""
+    """One value a status column had, from a row image: `order` rises with every step of a source; `first`: with it the row began."""
 
     entity: str
     key: KeyTuple
@@ -36,6 +36,7 @@ class Step:
     at: int
     order: int
     ours: bool
+    first: bool
 
 
 def uses_of(profile: Profile) -> dict[str, list[Use]]:
@@ -100,7 +101,7 @@ class Notified:
             if old is not None:
                 self._note(use, old)
             if use.events is not None and new is not None and use.events in new and not _same_status(use.events, new, old):
-                self._step(use, new)
+                self._step(use, new, first=op == "I")
 
     def _own(self, table: str, op: str, new: Row | None) -> None:
         if table == "lienthong.consumer_offset":
@@ -121,9 +122,9 @@ class Notified:
         else:
             self.lookups.setdefault((use.entity, use.root_columns), set()).add(whole)
 
-    def _step(self, use: Use, row: Row) -> None:
+    def _step(self, use: Use, row: Row, *, first: bool) -> None:
         key = tuple(str(row.get(column)) for column in use.columns)
-        self.steps.append(Step(use.entity, key, row[str(use.events)], self.at, len(self.steps), ours=False))
+        self.steps.append(Step(use.entity, key, row[str(use.events)], self.at, len(self.steps), ours=False, first=first))
 
     def truncate(self, table: str) -> None:
         """A table was emptied."""
@@ -137,7 +138,7 @@ class Notified:
         """
         self.position = position
         first = position - len(self.steps) + 1
-        self.steps = [Step(s.entity, s.key, s.word, s.at, first + n, self._ours) for n, s in enumerate(self.steps)]
+        self.steps = [replace(step, order=first + n, ours=self._ours) for n, step in enumerate(self.steps)]
 
     def absorb(self, other: Notified) -> None:
         """Add a later transaction."""

@@ -248,6 +248,11 @@ def _steps(cursor: MemoryCursor, arguments: Any) -> Answer:
     return [(*key, *cursor["step"][key]) for key in columns(arguments) if key in cursor["step"]]
 
 
+@statement("SELECT k.system, k.local_key FROM unnest(%s::text[], %s::text[]) AS k(system, local_key) WHERE NOT EXISTS (SELECT FROM hub.step s")
+def _without_step(cursor: MemoryCursor, arguments: Any) -> Answer:
+    return [key for key in columns(arguments) if key not in cursor["step"]]
+
+
 @statement("INSERT INTO hub.step AS s (system, local_key, status, epoch, number) VALUES")
 def _put_step(cursor: MemoryCursor, arguments: Any) -> Answer:
     system, key, status, epoch, number = arguments

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from lienthong.frames import Header, note_frame
 from tests.merge_kit import DAY, DOSSIER, X1, Hub, state
 
 
 # ------------------------------------------------------------------ status steps from row images
-def _step(root: str, status: int | None, order: int, *, ours: bool = False) -> dict[str, Any]:
-    step = {"root": root, "at": DAY + order * 1_000_000, "order": order, "ours": ours, "status": status}
+def _step(root: str, status: int | None, order: int, *, ours: bool = False, first: bool = False) -> dict[str, Any]:
+    step = {"root": root, "at": DAY + order * 1_000_000, "order": order, "ours": ours, "first": first, "status": status}
     return step if status is not None else step | {"problem": "a word", "reason": "unmapped_word"}
 
 
@@ -43,6 +45,23 @@ def test_a_loaded_dossiers_first_other_change_is_no_step(city: Hub) -> None:
     city.merge(state("ward-a", "W", 1, DOSSIER | {"status": 4}))
     city.merge(_steps(2, _step("W", 4, 1), _step("W", 5, 2)))
     assert [event["status"] for event in city.golden("dossier_event")] == [5]
+
+
+def test_a_load_that_was_quicker_than_the_log_hides_no_first_step(city: Hub) -> None:
+    """The chunk of a load looks after a dossier was handed in, and before the reading that tells of it."""
+    city.merge(state("ward-a", "W", 1, DOSSIER | {"status": 2}))
+    city.merge(_steps(2, _step("W", 2, 1, first=True), _step("W", 2, 2)))
+    assert [event["status"] for event in city.golden("dossier_event")] == [2]
+
+
+@pytest.mark.parametrize("is_known_first", [True, False])
+def test_a_look_that_is_newer_than_the_steps_read_so_far_hides_none(city: Hub, is_known_first: bool) -> None:
+    """Also where the batch stores what it can before it looks the rest up."""
+    city.merge(state("ward-a", "W", 1, DOSSIER | {"status": 2}))
+    city.merger._most_is_known = is_known_first
+    city.merge(state("ward-a", "W", 2, DOSSIER | {"status": 4}))
+    city.merge(_steps(3, _step("W", 4, 1), _step("W", 4, 2)))
+    assert [event["status"] for event in city.golden("dossier_event")] == [4]
 
 
 def test_a_new_epoch_counts_its_steps_from_the_beginning(city: Hub) -> None:
