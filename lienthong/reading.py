@@ -55,12 +55,17 @@ class EntityReading:
         head = [layout.local_key, layout.parent_key, layout.deleted]
         source = layout.source
         if self.has_applied:
-            head += [sql.SQL("a.record"), sql.SQL("a.inserted"), sql.SQL(_EDITED), sql.SQL("a.version")]
-            source = sql.SQL(_APPLIED).format(source, sql.Literal(self.entity), layout.local_key, layout.current())
+            head += [sql.SQL("a.record"), sql.SQL("a.inserted"), sql.SQL(EDITED), sql.SQL("a.version")]
+            source = sql.SQL(self._applied_join).format(source, sql.Literal(self.entity), layout.local_key, layout.current())
         else:
             head += [sql.SQL("NULL::bigint"), sql.SQL("false"), sql.SQL("NULL::text[]"), sql.SQL("NULL::bigint")]
         values = [layout.value(name) for name in self.mapper.selected]
         return sql.SQL("SELECT {} FROM {} WHERE {} AND ").format(sql.SQL(", ").join([*head, *values]), source, layout.constants)
+
+    @property
+    def _applied_join(self) -> str:
+        """How a row is joined with what the applier remembers of it, which `EDITED` speaks of."""
+        return _APPLIED
 
     def _build_by_keys(self) -> sql.Composable:
         key = self.layout.mapping.key
@@ -272,7 +277,7 @@ class EntityReading:
 
 _APPLIED = """{} LEFT JOIN lienthong.applied a ON a.entity = {} AND a.local_key = {} AND a.state = 'applied'
 LEFT JOIN LATERAL (SELECT {} AS doc OFFSET 0) now ON a.base IS NOT NULL"""
-_EDITED = """CASE WHEN a.base IS NULL THEN NULL WHEN a.base @> now.doc THEN '{}'::text[]
+EDITED = """CASE WHEN a.base IS NULL THEN NULL WHEN a.base @> now.doc THEN '{}'::text[]
 ELSE ARRAY(SELECT n.key FROM jsonb_each(now.doc) n WHERE n.value IS DISTINCT FROM a.base -> n.key) END"""
 
 

@@ -8,30 +8,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
-from itertools import islice
-from typing import Any
 
 import orjson
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 import schemas
-from connectors.postgres import Connection, Contended, connect, one, rows, snapshot, transaction
+from connectors.postgres import Connection, Contended, connect, one, rows, transaction
 from lienthong import __version__
 from lienthong.authority import Authority
 from lienthong.contracts import terms_of
 from lienthong.digest import BITS, SetDigest
 from lienthong.errors import ConfigError
 from lienthong.reconcile.fence import Fence
-from lienthong.reconcile.held import Applied, Holding
-from lienthong.reconcile.hubside import HubSide, Known
-from lienthong.reconcile.judge import KEPT, Case, Finding, Judge, Verdict
+from lienthong.reconcile.held import Holding
+from lienthong.reconcile.hubside import HubSide
+from lienthong.reconcile.judge import KEPT, Finding, Judge
+from lienthong.reconcile.look import Looked, Looker, Place, look_at
 from lienthong.settings import Settings
 
-SLICE = 2000
 ROWS_AT_ONCE = 2_000_000  # whose keys are kept in memory while their buckets are gone through
 ROUNDS = 5  # looks at a difference that moves, before it is called unsettled
 Progress = Callable[[str, int, int], None]  # entity, records done, records planned
-Token = tuple[int | None, int | None, int | None]  # what a record looked like on both sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +81,6 @@ class Compared:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """One record as judged."""
-
-    case: Case
-    record: int | None
-    token: Token
-    verdict: Verdict
-
-    @property
-    def place(self) -> tuple[str | None, int | None]:
-        """What it is called by."""
-        return self.case.key, self.record
-
-
 class Comparison:
     """Compares one system; use as a context."""
 
@@ -119,12 +101,19 @@ class Comparison:
         self.notes = self._open(settings.hub.dsn)  # for everything else
         self.there = self._open(settings.dsn_of(system))
         self.reader = self._open(settings.dsn_of(system))
+        self._pairs = [(self.notes, self.reader)]
         self._follow_rules()
 
     def _open(self, dsn: str) -> Connection:
         connection = connect(dsn, application_name=f"lienthong reconcile {self.system}")
         self._opened.append(connection)
         return connection
+
+    def pair(self, number: int) -> tuple[Connection, Connection]:
+        """The connections of one that looks at records, to the hub and to the system; those of the first are `notes` and `reader`."""
+        while len(self._pairs) <= number:
+            self._pairs.append((self._open(self.settings.hub.dsn), self._open(self.settings.dsn_of(self.system))))
+        return self._pairs[number]
 
     def __enter__(self) -> Comparison:
         return self
@@ -184,19 +173,31 @@ class OneEntity:
         self.whole, self.entity = comparison, entity
         settings, system = comparison.settings, comparison.system
         party, contract = settings.systems[system], settings.contract_of(system)
-        with transaction(comparison.reader) as cursor:
-            found = one(cursor, "SELECT to_regclass('lienthong.applied') IS NOT NULL")
-            self.holding = Holding(cursor, settings.profile_of(system), entity, has_applied=bool(found and found[0]))
         is_written = party.apply and contract is not None and self._is_open(party.capture)
         terms = [t for t in terms_of(settings).get(entity, ()) if t.system == system] if is_written else []
-        writable = frozenset(self.holding.layout.writable()) if is_written else frozenset()
         self.side = HubSide(system, entity, terms)
+        self.holding = self._holding(comparison.reader)
+        writable = frozenset(self.holding.layout.writable()) if is_written else frozenset()
         self.judge = Judge(system, comparison.authority, party.capture != "none", terms, writable)
+        self._is_first = False
+        self.first = self._looker(0)
         self.result = Compared(system, entity)
-        self._suspects: dict[tuple[str | None, int | None], Looked] = {}
-        self._waiting: dict[tuple[str | None, int | None], Looked] = {}
+        self._suspects: dict[Place, Looked] = {}
+        self._waiting: dict[Place, Looked] = {}
         self._confirmed: list[Looked] = []
         self._planned = 0
+
+    def _holding(self, connection: Connection) -> Holding:
+        settings, system = self.whole.settings, self.whole.system
+        with transaction(connection) as cursor:
+            found = one(cursor, "SELECT to_regclass('lienthong.applied') IS NOT NULL")
+            return Holding(cursor, settings.profile_of(system), self.entity, has_applied=bool(found and found[0]))
+
+    def _looker(self, number: int) -> Looker:
+        hub, there = self.whole.pair(number)
+        holding = self._holding(there) if number else self.holding
+        holding.expect(is_captured=self.judge.is_captured, withheld=self.judge.withheld())
+        return Looker(hub, there, self.side, holding, self.judge, self._is_first)
 
     def _is_open(self, capture: str) -> bool:
         """Nothing is delivered to a system before its own records are known (docs/decisions/0005)."""
@@ -211,6 +212,8 @@ class OneEntity:
         if scope.full:
             with transaction(self.whole.notes) as cursor:
                 cursor.execute("DELETE FROM hub.proof WHERE system = %s AND entity = %s", [self.whole.system, self.entity])
+        with transaction(self.whole.notes) as cursor:
+            self.first.is_first = self._is_first = self.side.is_new(cursor)
         if scope.is_named:
             self._look_at([*((key, None) for key in scope.keys), *((None, record) for record in scope.records)])
             return
@@ -221,8 +224,10 @@ class OneEntity:
 
     def _look_there(self) -> None:
         """Whatever the system's own rows show: sums of buckets first, keys of unequal ones, rows of unequal keys."""
-        if not self.holding.is_whole:
+        if self._is_first or not self.holding.is_whole:
             with transaction(self.whole.there) as cursor:
+                self._planned = count = self.holding.count(cursor)
+                self.result.rows = count if self.holding.is_whole else 0
                 self._look_at((key, None) for key in self.holding.every_key(cursor))
             return
         with transaction(self.whole.there) as cursor:
@@ -241,7 +246,7 @@ class OneEntity:
         with transaction(self.whole.notes) as cursor:
             proved = self.side.proved(cursor, buckets)
 
-        def unproved() -> Iterator[tuple[str | None, int | None]]:
+        def unproved() -> Iterator[Place]:
             with transaction(self.whole.there) as cursor:
                 for key, digest in self.holding.listed(cursor, buckets):
                     if proved.pop(key, None) != digest:
@@ -250,12 +255,22 @@ class OneEntity:
 
         self._look_at(unproved())
 
-    def _look_at(self, places: Iterable[tuple[str | None, int | None]]) -> None:
-        for part in _slices(places):
-            keys = [key for key, _ in part if key is not None]
-            for looked in self._judged(keys, [record for _, record in part if record is not None]):
-                if looked.verdict.findings:
-                    self._suspects[looked.place] = looked
+    def _look_at(self, places: Iterable[Place], *, closely: bool = False) -> None:
+        for seen in look_at(places, self.first, self._looker, closely=closely):
+            for place in seen.equal if self._waiting else ():
+                self._waiting.pop(place, None)
+            for looked in seen.others:
+                self._note(looked)
+            self.result.read += seen.count
+            self.whole.progress(self.entity, self.result.read, max(self._planned, self.result.read))
+
+    def _note(self, looked: Looked) -> None:
+        """What is different is looked at again; what is explained waits for somebody."""
+        self._waiting.pop(looked.place, None)
+        if looked.verdict.explained is not None:
+            self._waiting[looked.place] = looked
+        if looked.verdict.findings:
+            self._suspects[looked.place] = looked
 
     # ------------------------------------------------------------ looking again
     def settle(self) -> None:
@@ -266,71 +281,11 @@ class OneEntity:
             fence = Fence(self.whole.settings, self.whole.system, self.whole.notes, self.whole.wait_seconds, self.whole.told)
             fence.wait()
             before, self._suspects = self._suspects, {}
-            for part in _slices(before):
-                for looked in self._judged([key for key, _ in part if key is not None], [record for _, record in part if record is not None]):
-                    if not looked.verdict.findings:
-                        continue
-                    if looked.place in before and before[looked.place].token == looked.token:
-                        self._confirmed.append(looked)
-                    else:
-                        self._suspects[looked.place] = looked
+            self._look_at(before, closely=True)
+            still = [looked for place, looked in self._suspects.items() if place in before and before[place].token == looked.token]
+            for looked in still:
+                self._confirmed.append(self._suspects.pop(looked.place))
         self.result.unsettled = len(self._suspects)
-
-    # ------------------------------------------------------------ judging
-    def _judged(self, keys: Sequence[str], records: Sequence[int]) -> list[Looked]:
-        """Read both sides of some records, judge them, and remember those that are equal."""
-        whole, side, holding = self.whole, self.side, self.holding
-        with transaction(whole.notes) as cursor:
-            places: dict[str, int | None] = dict.fromkeys(keys) | side.keys_of(cursor, keys, records)
-        with transaction(whole.reader) as cursor:
-            wanted = {*records, *(record for record in places.values() if record is not None)}
-            applied = holding.applied(cursor, list(places), list(wanted))
-        places |= {a.key: a.record for a in applied if a.key is not None and places.get(a.key) is None}
-        wanted |= {record for record in places.values() if record is not None}
-        with snapshot(whole.notes) as cursor:
-            known = side.know(cursor, list(places), list(wanted))
-        with snapshot(whole.reader) as cursor:
-            held = holding.held(cursor, list(places))
-            known.parent_keys = holding.parents(cursor, list(known.parents)) | known.parent_keys
-            parked = holding.parked(cursor, list(wanted)) if self.judge.writable else set()
-        by_key, by_record = _applied(applied)
-        cases = [self._case(known, key, record, held.get(key), by_key.get(key) or by_record.get(record or 0)) for key, record in places.items()]
-        named = {record for record in places.values() if record is not None}
-        cases += [self._case(known, None, record, None, by_record.get(record)) for record in sorted(wanted - named)]
-        return self._remember(cases, parked)
-
-    def _case(self, known: Known, key: str | None, record: int | None, held: Any, applied: Applied | None) -> Case:
-        word = known.words.get(key) if key is not None else None
-        record = word.record if word is not None else record
-        golden = known.golden.get(record) if record is not None else None
-        parent = golden.parent if golden is not None else None
-        return Case(
-            self.entity, key, held, applied, word, golden,
-            known.parents.get(parent) if parent is not None else None, known.parent_keys.get(parent) if parent is not None else None,
-            known.said.get(record, ()) if record is not None else (), known.sent.get(record) if record is not None else None,
-            known.proofs.get(key) if key is not None else None, key in known.refused,
-            golden_digest=known.digests.get(record) if record is not None else None, is_kept=key in known.kept,
-        )  # fmt: skip
-
-    def _remember(self, cases: Sequence[Case], parked: set[int]) -> list[Looked]:
-        out, proofs = [], []
-        for case in cases:
-            verdict = self.judge.judge(case, parked)
-            record = case.golden.record if case.golden is not None else case.word.record if case.word is not None else None
-            held = case.held
-            token = (held.local if held else None, case.word.digest if case.word else None, case.golden_digest)
-            looked = Looked(case, record, token, verdict)
-            out.append(looked)
-            self._waiting.pop(looked.place, None)
-            if verdict.is_equal and case.key is not None:
-                proofs.append((case.key, record, held.bucket if held else 0, *token, verdict.due))
-            if verdict.explained is not None:
-                self._waiting[looked.place] = looked
-        with transaction(self.whole.notes) as cursor:
-            self.side.prove(cursor, proofs)
-        self.result.read += len(cases)
-        self.whole.progress(self.entity, self.result.read, max(self._planned, self.result.read))
-        return out
 
     # ------------------------------------------------------------ the result
     def digests(self) -> None:
@@ -368,18 +323,6 @@ class OneEntity:
 
     def _difference(self, looked: Looked, finding: Finding) -> Difference:
         return Difference(self.whole.system, self.entity, looked.case.key, looked.record, finding.hop, finding.kind, finding.fields)
-
-
-def _applied(applied: Iterable[Applied]) -> tuple[dict[str, Applied], dict[int, Applied]]:
-    """By local key and by record; of two under one key the one whose row it is."""
-    ordered = sorted(applied, key=lambda a: (a.state == "applied", a.version))
-    return {a.key: a for a in ordered if a.key is not None}, {a.record: a for a in ordered}
-
-
-def _slices(places: Iterable[Any]) -> Iterator[list[Any]]:
-    source = iter(places)
-    while part := list(islice(source, SLICE)):
-        yield part
 
 
 def _parts(buckets: Sequence[int], sizes: dict[int, int]) -> Iterator[list[int]]:

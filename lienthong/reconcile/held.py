@@ -11,9 +11,10 @@ import orjson
 from connectors.postgres import Cursor, DataRefused, rows, sql, streamed
 from lienthong.breaker import Breaker
 from lienthong.frames import names_of
+from lienthong.hub_statements import array
 from lienthong.keys import is_former, join_key, split_key
 from lienthong.mapping import Refusal
-from lienthong.reading import HEAD, EntityReading, shown
+from lienthong.reading import EDITED, HEAD, EntityReading, shown
 from lienthong.settings import Profile, Stop
 from lienthong.vault import Vault
 
@@ -22,11 +23,20 @@ BUCKETS = 1 << 14
 
 _APPLIED = """
 SELECT local_key, record, epoch, version, state, inserted, base::text FROM lienthong.applied
-WHERE entity = %s AND (local_key = ANY(%s) OR record = ANY(%s))
+WHERE entity = %s AND (local_key = ANY(%s::text[]) OR record = ANY(%s::bigint[]))
 """
+_KNOWN = """
+SELECT local_key, record FROM lienthong.applied WHERE entity = %s AND (local_key = ANY(%s::text[]) OR record = ANY(%s::bigint[]))
+"""
+# Found by its key for each row: a join would read all that was ever applied for each slice.
+_JOIN = """{} LEFT JOIN LATERAL (
+  SELECT * FROM lienthong.applied x WHERE x.entity = {} AND x.local_key = {} AND x.state = 'applied' OFFSET 0
+) a ON true
+LEFT JOIN LATERAL (SELECT {} AS doc OFFSET 0) now ON a.base IS NOT NULL"""
+_WRITTEN = "CASE WHEN a.base IS NOT NULL THEN '{}'::text[] END"  # in place of which fields were edited
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     """One row as it stands: its unified values, or why it has none; `local` is the digest of the row as stored."""
 
@@ -39,7 +49,7 @@ class Held:
     bucket: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Applied:
     """What the applier remembers of a record here."""
 
@@ -66,6 +76,11 @@ class Holding(EntityReading):
         selected = self._select.replace("%", "%%")
         made = f"{self._digest}, {self._bucket}" if self.is_whole else "0, 0"
         self._select_held = selected.replace("SELECT ", f"SELECT {made}, ", 1)
+        self._select_plain = ""
+
+    @property
+    def _applied_join(self) -> str:
+        return _JOIN
 
     def _local_digest(self, cursor: Cursor) -> str:
         """The row as stored: the text of every column that the mapping reads, before any reading of it."""
@@ -87,6 +102,10 @@ class Holding(EntityReading):
         statement = f"SELECT {self._key}, {self._digest} {self._table} AND {self._bucket} = ANY(%(buckets)s)"  # noqa: S608
         return streamed(cursor, statement, {"buckets": list(buckets)})
 
+    def count(self, cursor: Cursor) -> int:
+        """How many records there are."""
+        return int(rows(cursor, f"SELECT count(*) {self._table}", {})[0][0])  # noqa: S608
+
     def every_key(self, cursor: Cursor) -> Iterator[str]:
         """The local keys of all records, where rows have no digest of their own."""
         return (key for (key,) in streamed(cursor, f"SELECT {self._key} {self._table}", {}))  # noqa: S608
@@ -94,9 +113,32 @@ class Holding(EntityReading):
     # ------------------------------------------------------------ rows
     def held(self, cursor: Cursor, keys: Iterable[str]) -> dict[str, Held]:
         """The rows under some local keys, all in one look."""
+        return {one.key: one for one in self._rows(cursor, self._roots(keys))}
+
+    def expect(self, *, is_captured: bool, withheld: Collection[str]) -> None:
+        """What `plain` is to look at: of a system that is captured, which fields were edited; of rows, whether we ever wrote a field withheld now."""
+        names = f"'{{{','.join(sorted(withheld))}}}'::text[]"
+        given = f"coalesce(a.base ?| {names}, false)" if self.has_applied and withheld else "false"
+        selected = self._select_held if is_captured else self._select_held.replace(EDITED, _WRITTEN)
+        self._select_plain = selected.replace("SELECT ", f"SELECT {given}, ", 1)
+
+    def plain(self, cursor: Cursor, keys: Iterable[str]) -> list[tuple[Held, Applied | None]]:
+        """The rows under some local keys, each with what was applied to it, but for its base; without those that want a closer look.
+
+        Of a system that is not captured `edited` tells only whether we ever wrote to the row.
+        """
+        roots = self._roots(keys)
+        if not roots:
+            return []
+        try:
+            found = self._guarded(cursor, self._select_plain + self._by_keys, [array(column, "text") for column in zip(*roots, strict=True)])
+        except DataRefused:
+            return []
+        return [(self._one(row[1], row[2], row[3:]), _applied_of(row)) for row in found if not row[0]]
+
+    def _roots(self, keys: Iterable[str]) -> list[tuple[str, ...]]:
         count = len(self.layout.mapping.key)
-        roots = sorted({self.root_of(key) for key in keys if not is_former(key)})
-        return {one.key: one for one in self._rows(cursor, [split_key(root, count) for root in roots])}
+        return [split_key(root, count) for root in sorted({self.root_of(key) for key in keys if not is_former(key)})]
 
     def root_of(self, key: str) -> str:
         """The key of the row a record is in: an element of a JSON document is in its root's."""
@@ -107,7 +149,7 @@ class Holding(EntityReading):
         if not keys:
             return
         try:
-            found = self._guarded(cursor, self._select_held + self._by_keys, [list(column) for column in zip(*keys, strict=True)])
+            found = self._guarded(cursor, self._select_held + self._by_keys, [array(column, "text") for column in zip(*keys, strict=True)])
         except DataRefused:
             if len(keys) == 1:
                 yield Held(join_key(keys[0]), None, False, None, Refusal("", "unreadable", "the database cannot give this row out"), 0, 0)
@@ -127,11 +169,18 @@ class Holding(EntityReading):
         return Held(key, parent, False, frozenset(names_of(self.entity, self._edited(edited, values))), values, local, bucket)
 
     # ------------------------------------------------------------ what the applier remembers
+    def known_to(self, cursor: Cursor, keys: Sequence[str], records: Sequence[int]) -> tuple[set[str], set[int]]:
+        """Which of some local keys and records the applier remembers, in whatever state."""
+        if not self._remembers or not (keys or records):
+            return set(), set()
+        found = rows(cursor, _KNOWN, [self.entity, array(keys, "text"), array(records, "bigint")])
+        return {key for key, _ in found}, {record for _, record in found}
+
     def applied(self, cursor: Cursor, keys: Sequence[str], records: Sequence[int]) -> list[Applied]:
         """What was applied here under some local keys or records."""
         if not self._remembers:
             return []
-        found = rows(cursor, _APPLIED, [self.entity, list(keys), list(records)])
+        found = rows(cursor, _APPLIED, [self.entity, array(keys, "text"), array(records, "bigint")])
         return [
             Applied(key, record, (epoch, version), state, inserted, orjson.loads(base) if base else None)
             for key, record, epoch, version, state, inserted, base in found
@@ -150,3 +199,9 @@ class Holding(EntityReading):
             return {}
         statement = "SELECT record, local_key FROM lienthong.applied WHERE entity = 'dossier' AND state = 'applied' AND record = ANY(%s)"
         return dict(rows(cursor, statement, [list(records)]))
+
+
+def _applied_of(row: Sequence[Any]) -> Applied | None:
+    """What a row of `plain` tells of what was applied to it."""
+    key, record, inserted, version = row[3], row[6], row[7], row[9]
+    return None if record is None else Applied(key, record, (0, version), "applied", inserted, None)

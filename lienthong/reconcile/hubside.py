@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
-from connectors.postgres import Cursor, copy_rows, rows, sql, streamed
+from connectors.postgres import Cursor, DataRefused, copy_rows, errors_translated, one, rows, sql, streamed
 from lienthong.authority import Said
 from lienthong.contracts import Terms
 from lienthong.entitled import Golden, read_golden
+from lienthong.hub_statements import array
 from lienthong.settings import Scope
 
 _UNITS = ("processing_unit", "residence_unit", "unit_code")
@@ -21,6 +22,23 @@ _CONTRIBUTION = "hash_record_extended(ROW(c.record, c.op, c.delivered, c.mask, h
 _PARENT = ", ".join(f"p.body->>'{name}'" for name in (*_UNITS, *_AGENCIES, "procedure_code"))
 _GOLDEN = f"""hash_record_extended(ROW(r.parent, r.merged_into, r.deleted, r.sole, hashtextextended(r.body::text, 0), r.who, p.merged_into, p.deleted,
   {_PARENT}), 0)"""
+# The record's text is made once, for its digest and for us; its parent is found by its key, where a join would read all records for each slice.
+_RECORDS = f"""
+SELECT r.record, r.entity, r.parent, r.merged_into, r.deleted, r.sole, r.body, r.who::text, {_GOLDEN}
+FROM (SELECT record, entity, parent, merged_into, deleted, sole, body::text AS body, who FROM hub.record
+      WHERE record = ANY(%(records)s::bigint[]) OFFSET 0) r
+LEFT JOIN LATERAL (SELECT * FROM hub.record WHERE record = r.parent OFFSET 0) p ON true
+"""  # noqa: S608 - names of our own
+_WORDS = f"""
+SELECT c.record, c.system, c.local_key, c.version, c.op::text, c.delivered, c.parent_key, c.epoch,
+       CASE WHEN c.op = 's' THEN c.body::text END, CASE WHEN c.system = %(system)s THEN {_CONTRIBUTION} END
+FROM hub.contribution c WHERE c.record = ANY(%(records)s::bigint[]) AND c.op <> 'p'
+"""  # noqa: S608 - names of our own
+# Most systems that are only written to have never said anything: then not one key is looked up.
+_OWN = """
+SELECT local_key, record FROM hub.contribution WHERE EXISTS (SELECT FROM hub.contribution WHERE system = %(system)s AND entity = %(entity)s)
+AND system = %(system)s AND entity = %(entity)s AND local_key = ANY(%(keys)s::text[]) AND op <> 'p'
+"""
 _GONE = "({0}.deleted OR {0}.body IS NULL OR {0}.body = '{{{{}}}}')"
 
 _KNOWN = f"""
@@ -131,19 +149,8 @@ class HubSide:
 
     def know(self, cursor: Cursor, keys: Sequence[str], records: Sequence[int]) -> Known:
         """Everything the hub knows about some local keys and records, in the cursor's snapshot."""
-        known = Known()
         wanted = list(records)
-        self._words(cursor, known, wanted)
-        known.golden = read_golden(cursor, wanted)
-        known.digests = dict(
-            rows(
-                cursor,
-                f"SELECT r.record, {_GOLDEN} FROM hub.record r LEFT JOIN hub.record p ON p.record = r.parent WHERE r.record = ANY(%s)",  # noqa: S608
-                [wanted],
-            )
-        )
-        known.parents = read_golden(cursor, sorted({g.parent for g in known.golden.values() if g.parent is not None}))
-        known.parent_keys = self._parent_keys(cursor, list(known.parents))
+        known = self.seen(cursor, wanted)
         for record, state, version, digest in rows(
             cursor, "SELECT record, state::text, version, hash FROM hub.entitled WHERE system = %s AND record = ANY(%s)", [self.system, wanted]
         ):
@@ -167,41 +174,78 @@ class HubSide:
         known.kept = {key for (key,) in rows(cursor, _KEPT, {**self._place, "keys": list(keys)})}
         return known
 
-    def _words(self, cursor: Cursor, known: Known, records: Sequence[int]) -> None:
-        found = rows(
-            cursor,
-            f"""SELECT c.record, c.system, c.local_key, c.version, c.op::text, c.delivered, c.parent_key, {_CONTRIBUTION}, c.epoch,
-                CASE WHEN c.op = 's' THEN coalesce(c.body::text, r.body::text) END
-                FROM hub.contribution c LEFT JOIN hub.record r ON r.record = c.record
-                WHERE c.record = ANY(%s) AND c.op <> 'p'""",  # noqa: S608 - an expression of our own
-            [list(records)],
-        )
+    def own_records(self, cursor: Cursor, keys: Sequence[str]) -> dict[str, int]:
+        """The records that the system's own words under some local keys belong to."""
+        return dict(rows(cursor, _OWN, {**self._place, "keys": array(keys, "text")}))
+
+    def seen(self, cursor: Cursor, records: Sequence[int]) -> Known:
+        """Some golden records with their parents, and what all systems say about them: enough to tell whether something is equal."""
+        known = Known()
+        given = {"system": self.system, "records": array(records, "bigint")}
+        for record, entity, parent, merged, deleted, sole, body, who, digest in rows(cursor, _RECORDS, given):
+            values, holders = orjson.loads(body) if body else {}, (orjson.loads(who) or {}) if who else {}
+            known.golden[record] = Golden(record, entity, parent, merged, deleted, sole, values, holders)
+            known.digests[record] = digest
+        known.parents = read_golden(cursor, sorted({g.parent for g in known.golden.values() if g.parent is not None}))
+        known.parent_keys = self._parent_keys(cursor, list(known.parents)) if known.parents else {}
+        self._words(known, rows(cursor, _WORDS, given))
+        return known
+
+    def _words(self, known: Known, found: Sequence[tuple[Any, ...]]) -> None:
         lives: dict[int, int] = {}  # record -> the newest epoch in which the system says that it exists
-        for record, system, _, _, op, *_, epoch, _ in found:
+        for record, system, _, _, op, _, _, epoch, _, _ in found:
             if system == self.system and op == "s":
                 lives[record] = max(epoch, lives.get(record, 0))
-        for record, system, key, version, op, delivered, parent, digest, epoch, body in found:
-            values = orjson.loads(body) if body else {}
-            known.said.setdefault(record, []).append(Said(system, version, values, op == "s", delivered))
+        golden = known.golden
+        for record, system, key, version, op, delivered, parent, epoch, body, digest in found:
+            is_there = op == "s"
+            if body:
+                values = orjson.loads(body)
+            else:  # the golden record is its word as it stands
+                values = golden[record].values if is_there and record in golden else {}
+            known.said.setdefault(record, []).append(Said(system, version, values, is_there, delivered))
             if system == self.system:
-                known.words[key] = Word(record, op == "s", delivered, values, parent, digest, epoch < lives.get(record, 0))
+                known.words[key] = Word(record, is_there, delivered, values, parent, digest, epoch < lives.get(record, 0))
 
     def _parent_keys(self, cursor: Cursor, parents: Sequence[int]) -> dict[int, str]:
         statement = "SELECT record, local_key FROM hub.contribution WHERE record = ANY(%s) AND system = %s AND op <> 'd' ORDER BY version"
         return dict(rows(cursor, statement, [list(parents), self.system]))
 
     # ------------------------------------------------------------ remembering
-    def prove(self, cursor: Cursor, proofs: Sequence[Sequence[Any]]) -> None:
-        """Remember what was found equal: (local key, record, bucket, local, contribution, golden, digest) of each."""
+    def prove(self, cursor: Cursor, proofs: Sequence[Sequence[Any]], *, is_first: bool = False) -> None:
+        """Remember what was found equal: (local key, record, bucket, local, contribution, golden, digest) of each.
+
+        `is_first`: probably none of them is remembered yet. A proof that a crash of the server takes is only made once more.
+        """
         if not proofs:
             return
+        cursor.execute("SET LOCAL synchronous_commit = off")
+        made = sorted([(self.system, self.entity, *proof) for proof in proofs])
+        if is_first and self._are_new(cursor, made):
+            return
         cursor.execute("CREATE TEMP TABLE IF NOT EXISTS b_proof (LIKE hub.proof INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
-        copy_rows(cursor, "b_proof", _PROOF, [(self.system, self.entity, *proof) for proof in proofs])
+        copy_rows(cursor, "b_proof", _PROOF, made)
         names, new = ", ".join(_PROOF), ", ".join(f"{name} = excluded.{name}" for name in (*_PROOF[3:], "proved_at"))
         cursor.execute(
             f"""INSERT INTO hub.proof ({names}) SELECT {names} FROM b_proof ORDER BY local_key
                 ON CONFLICT (system, entity, local_key) DO UPDATE SET {new}"""  # noqa: S608 - names of our own
         )
+
+    def _are_new(self, cursor: Cursor, made: Sequence[Sequence[Any]]) -> bool:
+        """Put proofs where there are none; false, and nothing is put, when there is one."""
+        cursor.execute("SAVEPOINT proofs")
+        try:
+            with errors_translated():
+                copy_rows(cursor, "hub.proof", _PROOF, made)
+        except DataRefused:
+            cursor.execute("ROLLBACK TO SAVEPOINT proofs")
+            return False
+        return True
+
+    def is_new(self, cursor: Cursor) -> bool:
+        """Whether nothing was proved yet."""
+        statement = "SELECT 1 FROM hub.proof WHERE system = %(system)s AND entity = %(entity)s LIMIT 1"
+        return one(cursor, statement, self._place) is None
 
     def digest(self, cursor: Cursor, but: Sequence[str]) -> tuple[int, int]:
         """Number and sum of the digests of all that is proved to be held as it should be, but for some local keys."""

@@ -35,7 +35,7 @@ class Finding:
     fields: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Case:
     """Everything known about one record in one system."""
 
@@ -77,11 +77,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Entitled:
-    """What the party is entitled to: under which terms, which groups are its own word, and the values."""
+    """What the party is entitled to: under which terms, and which groups are its own word."""
 
     terms: Terms
     held: tuple[str, ...]
-    values: dict[str, Any]
+    golden: Golden
+
+    def values(self, names: Sequence[str]) -> dict[str, Any]:
+        """Those of some fields that have a value, as the party may see them."""
+        return _some(self.golden.values if not self.terms.masks else self.terms.shape(self.golden.values), names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,10 @@ class Judge:
     is_captured: bool
     terms: Sequence[Terms]
     writable: frozenset[str]  # empty: nothing is written there
+
+    def withheld(self) -> frozenset[str]:
+        """The fields that could be written there and that not every contract gives."""
+        return frozenset().union(*(self.writable.difference(terms.fields) for terms in self.terms))
 
     def judge(self, case: Case, parked: Collection[int] = ()) -> Verdict:
         """All hops of one record; `parked` are the records that the target has refused."""
@@ -136,13 +144,16 @@ class Judge:
     def _unknown(self, case: Case, row: Held, values: Mapping[str, Any], word: Word) -> list[str]:
         """The fields whose value the hub does not know; of a row that we write to, only those that are not as we wrote them."""
         if row.edited is None:
-            return [name for name in values if word.values.get(name, _NOTHING) != values[name]]
+            return [] if values == word.values else [name for name in values if word.values.get(name, _NOTHING) != values[name]]
         names = [name for name in sorted(row.edited) if name in values and word.values.get(name) != values[name]]
         silent = [name for name in names if name not in word.values]
         if silent:
             # A delivered value in a group that has become the system's own has no base any more, and is still no edit.
             delivered = self._entitled(case)
-            given = [case.golden.values if case.golden is not None else {}, delivered.values if delivered is not None else {}]
+            given = [
+                case.golden.values if case.golden is not None else {},
+                delivered.terms.shape(delivered.golden.values) if delivered is not None else {},
+            ]
             names = [n for n in names if n in word.values or all(values[n] != one.get(n, _NOTHING) for one in given)]
         return names
 
@@ -167,10 +178,11 @@ class Judge:
         if entitled is None:
             if row is not None and self._is_extra(case):
                 verdict.findings.append(Finding(DELIVERY, EXTRA))
-                verdict.held = self._digest(case, row.values if isinstance(row.values, dict) else {}, sorted(self.writable))
+                verdict.held = self._digest(case, _some(row.values if isinstance(row.values, dict) else {}, sorted(self.writable)))
             return
         names = self._compared(case, entitled)
-        verdict.due = self._digest(case, entitled.values, names)
+        told = entitled.values(names)
+        verdict.due = self._digest(case, told)
         if row is None:
             self._absent(case, parked, verdict)
             return
@@ -178,10 +190,15 @@ class Judge:
             if verdict.explained is None and not self.is_captured:
                 verdict.findings.append(Finding(DELIVERY, DIFFERENT, (row.values.field,) if row.values.field else ()))
             return
-        wrong = self._wrong(case, entitled, names, row, row.values)
-        verdict.held = verdict.due if not wrong else self._digest(case, row.values, names)
+        holds = _some(row.values, names)
+        wrong = [] if holds == told else [name for name in names if holds.get(name) != told.get(name)]
+        wrong = self._wrong(case, entitled, wrong, row, row.values)
+        if not wrong:
+            verdict.held = verdict.due
+            return
+        verdict.held = self._digest(case, holds)
         covered = {name for finding in verdict.findings if finding.hop == CAPTURE for name in finding.fields}
-        if wrong and case.golden is not None and case.golden.record in parked:
+        if case.golden is not None and case.golden.record in parked:
             verdict.explained = "parked at the target"
         elif left := [name for name in wrong if name not in covered]:
             verdict.findings.append(Finding(DELIVERY, STALE if self._is_behind(case) else DIFFERENT, tuple(left)))
@@ -195,16 +212,16 @@ class Judge:
         values = parent.values if golden.parent is not None and parent is not None else None
         for terms in self.terms:
             if terms.in_scope(golden.values, values):
-                held = held_groups(golden, self.system)
-                return Entitled(terms, tuple(held), terms.shape(golden.values))
+                held = () if golden.sole not in (None, self.system) else held_groups(golden, self.system)
+                return Entitled(terms, tuple(held), golden)
         return None
 
     def _compared(self, case: Case, entitled: Entitled) -> tuple[str, ...]:
         """The fields that the contract gives, that somebody else owns and that the layout can hold."""
         return _delivered(case.entity, self.writable, entitled.terms.fields, entitled.held)
 
-    def _wrong(self, case: Case, entitled: Entitled, names: Sequence[str], row: Held, values: Mapping[str, Any]) -> list[str]:
-        wrong = [name for name in names if values.get(name) != entitled.values.get(name)]
+    def _wrong(self, case: Case, entitled: Entitled, wrong: list[str], row: Held, values: Mapping[str, Any]) -> list[str]:
+        """What is wrong of the fields that are other than they should be, and of those that should not be there."""
         if wrong and _is_as_written(case, row, entitled):  # then its own form of a value is right
             wrong = [name for name in wrong if row.edited is None or name in row.edited]
         if not self.is_captured and row.parent is not None and case.parent_key is not None and row.parent != case.parent_key:
@@ -241,12 +258,16 @@ class Judge:
             return True
         return case.proof is not None and case.proof.local == case.held.local and case.proof.golden != case.golden_digest
 
-    def _digest(self, case: Case, values: Mapping[str, Any], names: Sequence[str]) -> int:
-        record = case.golden.record if case.golden is not None else case.key or ""
-        return record_digest(case.entity, record, {name: values.get(name) for name in names})
+    def _digest(self, case: Case, values: Mapping[str, Any]) -> int:
+        return record_digest(case.entity, case.golden.record if case.golden is not None else case.key or "", values)
 
 
 _NOTHING = object()
+
+
+def _some(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Those of some fields that have a value."""
+    return {name: value for name in names if (value := values.get(name)) is not None}
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,10 @@ from typing import Any
 import pytest
 
 from connectors.postgres import connect
+from lienthong.config import load_settings
+from lienthong.reconcile import look
+from lienthong.reconcile.compare import Scope
+from lienthong.reconcile.report import as_document, reconcile_systems
 from tests.city import AUTHORITY, City, city, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -361,6 +365,40 @@ def test_what_is_under_way_is_not_reported(town: City) -> None:
         stop.set()
         thread.join()
     assert next(written) > 200
+    repair(town)
+    assert_equal(town)
+
+
+def test_several_slices_at_once_list_what_one_by_one_lists(town: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    edited, removed, hidden, wrong = (new(town) for _ in range(4))
+    town.sql("ward", f"UPDATE ho_so SET tt = 'dang_xu_ly' WHERE ma = '{wrong}'")
+    town.until("archive", f"SELECT tt FROM ho_so WHERE ma = '{wrong}'", "dang_xu_ly")
+    wait(lambda: found(reconcile(town)) == [])
+    town.sql("archive", f"UPDATE ho_so SET ten = 'Trần Văn B' WHERE ma = '{edited}'", f"DELETE FROM ho_so WHERE ma = '{removed}'", _insert("BY-HAND"))
+    write_unseen(town, "ward", f"UPDATE ho_so SET ten = 'Trần Văn B' WHERE ma = '{hidden}'", _insert("UNSEEN"))
+    record = "record = (SELECT record FROM hub.identifier WHERE claim = 'dossier:%s')" % wrong  # noqa: UP031
+    town.sql("hub", "CREATE TABLE kept AS SELECT record, body FROM hub.record WHERE " + record)
+    town.sql("hub", f"""UPDATE hub.record SET body = body || '{{"note": "nhầm"}}' WHERE {record}""")
+    listed = []
+    for size, lookers in ((3, 3), (3, 1), (100_000, 1)):
+        monkeypatch.setattr(look, "SLICE", size)
+        monkeypatch.setattr(look, "LOOKERS", lookers)
+        done = reconcile_systems(load_settings(town.config, town.environment), SYSTEM_NAMES, (), Scope(full=True), wait_seconds=60)
+        listed.append((found(as_document(done)), [(c.system, c.entity, c.rows, c.entitled, c.held) for c in done.compared]))
+    assert listed[0] == listed[1] == listed[2]
+    differences = listed[0][0]
+    assert {
+        ("archive", edited, "delivery", "different", ("applicant_name",)),
+        ("archive", removed, "delivery", "missing", ()),
+        ("archive", "BY-HAND", "delivery", "extra", ()),
+        ("archive", wrong, "merge", "different", ("note",)),
+        ("ward", hidden, "capture", "different", ("applicant_name",)),
+        ("ward", "UNSEEN", "capture", "missing", ()),
+    } <= set(differences)
+    town.sql("archive", "DELETE FROM ho_so WHERE ma = 'BY-HAND'")
+    write_unseen(town, "ward", f"UPDATE ho_so SET ten = 'Nguyễn Thị Ánh' WHERE ma = '{hidden}'", "DELETE FROM ho_so WHERE ma = 'UNSEEN'")
+    town.sql("hub", "UPDATE hub.record r SET body = k.body FROM kept k WHERE k.record = r.record", "DROP TABLE kept")
+    reconcile(town)
     repair(town)
     assert_equal(town)
 
