@@ -24,6 +24,16 @@ class Brokers:
     key: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The volume under one folder of a broker's log."""
+
+    broker: int
+    folder: str
+    free_bytes: int
+    total_bytes: int
+
+
 def listening(bootstrap: str) -> list[str]:
     """The addresses in kafka.bootstrap, when somebody listens at one of them; raises `BrokerUnavailable` when nobody does.
 

@@ -22,7 +22,7 @@ from kafka.errors import (
     TopicAlreadyExistsError,
 )
 
-from connectors.brokers import BrokerRefuses, Brokers, BrokerUnavailable, PositionLost, TopicShapeError, listening
+from connectors.brokers import BrokerRefuses, Brokers, BrokerUnavailable, Disk, PositionLost, TopicShapeError, listening
 from connectors.errors import FatalError
 
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every retry; our own lines say what matters
@@ -295,7 +295,7 @@ class Consumer:
 
 
 class Admin:
-    """Topics: make them, look at them."""
+    """Topics: make them, look at them. Disks of the brokers."""
 
     def __init__(self, at: Brokers | str) -> None:
         with errors_translated():
@@ -306,6 +306,16 @@ class Admin:
         with errors_translated():
             found = [one for one in self._admin.describe_topics([topic]) if not one.get("error_code")]
         return len(found[0]["partitions"]) if found else None
+
+    def disks(self) -> list[Disk]:
+        """Those that the brokers tell of: since Kafka 3.3, to a user that may Describe the cluster."""
+        with errors_translated():
+            told = [(one["broker"], each) for one in self._admin.describe_log_dirs({}) for each in one["log_dirs"] if not each["error_code"]]
+        return [
+            Disk(broker=broker, folder=each["log_dir"], free_bytes=each["usable_bytes"], total_bytes=each["total_bytes"])
+            for broker, each in told
+            if each["total_bytes"] > 0
+        ]
 
     def settings(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         """Of each of these topics, which must exist: the settings that are its own."""

@@ -4,7 +4,7 @@ Closes days: waits until everything a system has committed is through, then cert
 party holds what it is entitled to; signed, chained, published on `lienthong.certificates`.
 
 ### When
-Every night at four o'clock, for every day that is not closed. By hand for one day or system.
+Every night at four o'clock, to be done by seven, for every day that is not closed. By hand for one day or system.
 
 ### What it touches
 Reads each system's tables and the hub's counters, one system at a time. Writes `hub.certificate` and the topic `lienthong.certificates`.
@@ -36,7 +36,7 @@ from house import HUB, SYSTEMS, a_system, house, label, tell
         "system": a_system(),
         "day": Param(None, type=["null", "string"], format="date", title="Day", description_md="Empty: all that are not closed."),
     },
-    **house(minutes=120, hours=6, tags=["certificate"], doc=__doc__),
+    **house(minutes=120, hours=6, done_hours=3, tags=["certificate"], doc=__doc__),
 )
 def close_day() -> None:
     """Close each system's days, then publish."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_current_context, task
+from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, get_current_context, task
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from lienthong.system_names import system_names
 
@@ -16,6 +18,8 @@ TAGS = ("load", "reconcile", "certificate", "national", "review", "upkeep")
 
 OWNER = "lienthong"
 START = datetime(2026, 1, 1, tzinfo=ZoneInfo("Asia/Ho_Chi_Minh"))
+BULK = "bulk"
+"""The pool of loads and look-ups, so that they leave slots to the others; its size stands in pools.json."""
 ENTITIES = ["citizen", "procedure", "dossier", "dossier_event", "dossier_component", "fee", "evaluation", "agency"]
 
 BY_KIND = ExceptionRetryPolicy(
@@ -37,14 +41,18 @@ WHY_WORDS = "Recorded with your name; needed unless it is a dry run. No personal
 WHY = Param("", type="string", title="Reason", description_md=WHY_WORDS, section="Safety")
 
 
-def house(*, minutes: int, tags: Sequence[str], doc: str | None, hours: float = 2) -> dict[str, Any]:
-    """The arguments that every flow gives: a task ends after so many minutes, a run after so many hours, and one run at a time."""
+def house(*, minutes: int, tags: Sequence[str], doc: str | None, hours: float = 2, done_hours: float | None = None) -> dict[str, Any]:
+    """The arguments that every flow gives: a task ends after so many minutes, a run after so many hours, and one run at a time.
+
+    A run that is not done `done_hours` after it was due is told of while it still runs, or waits.
+    """
     return {
         "doc_md": doc,
         "start_date": START,
         "catchup": False,
         "max_active_runs": 1,
         "dagrun_timeout": timedelta(hours=hours),
+        "deadline": None if done_hours is None else _deadline(done_hours),
         "tags": list(tags),
         "default_args": {
             "owner": OWNER,
@@ -53,6 +61,12 @@ def house(*, minutes: int, tags: Sequence[str], doc: str | None, hours: float = 
             "execution_timeout": timedelta(minutes=minutes),
         },
     }
+
+
+def _deadline(hours: float) -> DeadlineAlert:
+    interval = timedelta(hours=hours)
+    say = AsyncCallback("lienthong.overdue.say")
+    return DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=interval, callback=say, name=f"done within {hours:g} hours")
 
 
 def a_system(*, needed: bool = False) -> Param:
@@ -89,8 +103,39 @@ def tell(datasets: Mapping[str, Sequence[str]]) -> None:
         collector.add_output_asset(task, uri=uri)
 
 
+COMPARED = """
+### What it touches
+Reads each system's tables, the hub's records and contributions, two systems at a time. Writes the differences to `hub.difference` and what was
+found equal to `hub.proof`; it corrects nothing.
+
+### How to re-run
+Clear a task, or trigger the flow: it only reads. From a shell: `lienthong reconcile --system SYSTEM`, with `--full` for every record.
+
+### What to do if red
+A red system differs: the log counts what and where. `lienthong reconcile --system SYSTEM` lists the records, `lienthong trace CODE` explains one;
+then start the flow *repair*. *Could not be compared*: the system is away or its line stands still; `lienthong status` says which.
+"""
+
+
+def comparing(*, dag_id: str, title: str, description: str, schedule: str, full: bool, doc: str | None, **times: float) -> Callable[[], Any]:
+    """A flow that compares each system by itself: all of its records, or what has changed since they were equal. `times` are those of `house`."""
+
+    @dag(
+        dag_id=dag_id,
+        dag_display_name=title,
+        description=description,
+        schedule=schedule,
+        params={"system": a_system()},
+        **house(tags=["reconcile"], doc=f"{doc}{COMPARED}", **times),  # type: ignore[arg-type]
+    )
+    def flow() -> None:
+        compare_systems(full=full)
+
+    return flow
+
+
 def compare_systems(*, full: bool) -> None:
-    """The tasks of both flows that compare: each system by itself, two at a time, all of its records or what has changed since they were equal."""
+    """The tasks of a flow that compares: two systems at a time."""
 
     @task
     def systems(params: dict[str, Any] | None = None) -> list[str]:

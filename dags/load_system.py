@@ -7,8 +7,8 @@ is sent what others know. With an entity or a key range it loads only that. Live
 By hand: a new ward is connected, or something must be read again. A dry run (the default) only counts.
 
 ### What it touches
-Reads the system's tables, two ranges at a time. Writes to the topic `lienthong.in`, and the ranges and their state to `hub.load_chunk`. Nothing in
-the system itself.
+Reads the system's tables, two ranges at a time (pool *bulk*). Writes to the topic `lienthong.in`, and the ranges and their state to
+`hub.load_chunk`. Nothing in the system itself.
 
 ### How to re-run
 Clear a failed `load` task: it reads its range again; a range read twice, even by two tasks at once, has one effect. Or trigger anew without *Begin
@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Param, dag, task
-from house import DRY_RUN, HUB, SYSTEMS, TOPIC_IN, a_system, an_entity, house, label, tell
+from house import BULK, DRY_RUN, HUB, SYSTEMS, TOPIC_IN, a_system, an_entity, house, label, tell
 
 ROWS = "What one task reads, and reads again when it was killed."
 KEY = "A local key; not for entities that are keyed by personal data. Needs an entity."
@@ -61,7 +61,7 @@ def load_system() -> None:
         only = {name: asked[name] for name in ("low", "high", "anew", "dry_run")}
         return loading.plan(asked["system"], entities=entities, rows=asked["rows_per_range"], **only)
 
-    @task(max_active_tis_per_dag=2, map_index_template="{{ label }}")
+    @task(pool=BULK, max_active_tis_per_dag=2, map_index_template="{{ label }}")
     def load(chunk: dict[str, Any], params: dict[str, Any] | None = None) -> int:
         from lienthong.flows import lineage, loading
 

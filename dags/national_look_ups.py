@@ -7,7 +7,8 @@ by yes or no. Who was asked about before, and has not changed since, is not aske
 Every two hours, those never asked about first. The contract rate of all processes holds here too.
 
 ### What it touches
-Calls the population database. Writes every access to the ledger (`hub.access`), the answer to `hub.verified`. Nobody's record is changed.
+Calls the population database, in the pool *bulk*. Writes every access to the ledger (`hub.access`), the answer to `hub.verified`. Nobody's record
+is changed.
 
 ### How to re-run
 Clear it or trigger it: answers are remembered, so nobody is asked about twice. One citizen from a shell: `lienthong national verify-citizen`.
@@ -22,7 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Param, dag, task
-from house import HUB, house, officer
+from house import BULK, HUB, house, officer
 
 
 @dag(
@@ -53,7 +54,7 @@ def national_look_ups() -> None:
 
         return national.has("population")
 
-    @task(inlets=[HUB], outlets=[HUB])
+    @task(pool=BULK, inlets=[HUB], outlets=[HUB])
     def look_up(params: dict[str, Any] | None = None) -> dict[str, int]:
         from lienthong.flows import national
 

@@ -1,14 +1,14 @@
 """
 ### What
-Erases what is kept about people for a time only: remembered answers, accesses beyond their legal time, payloads of closed parked records, earlier
-values of deleted records. What was erased is written down, as counts.
+Erases what is kept about people for a time only: remembered answers, who looked whom up or looked at which record longer ago than is kept, payloads
+of closed parked records, earlier values of deleted records. What was erased is written down, as counts.
 
 ### When
 Every Sunday at half past three. By hand with a dry run to see how much is over.
 
 ### What it touches
-The hub's tables `remembered`, `access`, `parked`, `parked_action`, `history`, in small transactions; `hub.purged` says what. The times stand under
-`retention` in systems.yaml.
+The hub's tables `remembered`, `access`, `view_audit`, `parked`, `parked_action`, `history`, in small transactions; `hub.purged` says what. The times
+stand under `retention` in systems.yaml.
 
 ### How to re-run
 Clear it or trigger it: what is erased is not there any more. From a shell: `lienthong purge --dry-run`.

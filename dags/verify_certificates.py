@@ -36,7 +36,7 @@ CERTIFICATES = Asset("arrived/lienthong.certificates", watchers=[AssetWatcher(na
     dag_display_name="Kiểm tra chuỗi xác nhận",
     description="Verify the chain of certificates whenever one arrives on its topic.",
     schedule=[CERTIFICATES],
-    **house(minutes=30, tags=["certificate"], doc=__doc__),
+    **house(minutes=30, done_hours=1, tags=["certificate"], doc=__doc__),
 )
 def verify_certificates() -> None:
     """Verify the chain."""

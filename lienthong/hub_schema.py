@@ -13,7 +13,7 @@ SCHEMA_FILES = (
     "hub.sql", "probe.sql", "parked.sql", "reconcile.sql", "certificate.sql", "delivery.sql", "national.sql", "verified.sql", "purge.sql",
     "source_seen.sql",
     "journey.sql", "procedures.sql", "scorecard.sql",
-    "web.sql",
+    "web.sql", "delay.sql",
 )  # fmt: skip
 """In the order in which they are run."""
 

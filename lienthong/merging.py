@@ -10,6 +10,7 @@ from connectors.kafka import Consumer, Message
 from connectors.postgres import Connection, transaction
 from lienthong import frames, golden, hub, parked_hold, tracing
 from lienthong.batch import Batch
+from lienthong.delays import Delays
 from lienthong.errors import ConfigError, FencedError, TransientError
 from lienthong.merge import Merger
 from lienthong.settings import Settings
@@ -32,6 +33,7 @@ class MergeLine:
         self._positions: dict[tuple[str, int], int | None] = {}
         self._seen: dict[tuple[str, int], int] = {}
         self._beat_at = 0.0
+        self.delays = Delays()
         self._follows = settings.parking.any_holds() or parked_hold.is_any(self.connection)
         self.consumer = Consumer(
             settings.kafka.brokers,
@@ -62,6 +64,7 @@ class MergeLine:
         for place, (_, following) in moves.items():
             self._positions[place] = following
         self._seen.update(batch.through)
+        self.delays.merged(batch.counts)
         tracing.merged(batch, begun)
         self._beat()
         return batch
@@ -76,6 +79,7 @@ class MergeLine:
             for topic, partition in self.consumer.assigned():
                 through = now if (topic, partition) in drained else self._oldest(partition)
                 hub.beat(cursor, "*", "merge", partition, through)
+            self.delays.store(cursor)
         if self._follows:
             self._follow()
 

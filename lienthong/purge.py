@@ -4,6 +4,7 @@
 |---|---|---|
 | `answers` | nothing can be answered from it any more | nothing |
 | `accesses` | older than `retention.access_days` | nothing |
+| `views` | older than `retention.view_days` | nothing |
 | `payloads` | its parked record was closed longer than `retention.closed_days` ago | the record's reason, position and dates |
 | `edits` | as payloads | who did what, when and why |
 | `history` | the record was deleted longer than `retention.deleted_days` ago | that it existed, and when it was deleted |
@@ -48,6 +49,7 @@ PURGES = (
             WHERE coalesce(answered_at, asking_until) < %(before)s AND (asking_until IS NULL OR asking_until < %(before)s)""",
           "x.question", "DELETE FROM hub.remembered"),
     Purge("accesses", "hub.access x WHERE at < %(before)s", "x.id", "DELETE FROM hub.access"),
+    Purge("views", "hub.view_audit x WHERE at < %(before)s", "x.id", "DELETE FROM hub.view_audit"),
     Purge("payloads", "hub.parked x WHERE state <> 'open' AND closed_at < %(before)s AND payload IS NOT NULL",
           "x.id", "UPDATE hub.parked SET payload = NULL"),
     Purge("edits", """hub.parked_action x WHERE x.edited IS NOT NULL AND x.at < %(before)s AND NOT EXISTS (
@@ -66,6 +68,7 @@ def limits(settings: Settings, now: datetime) -> dict[str, datetime]:
     days = {
         "answers": answers,
         "accesses": settings.retention.access_days,
+        "views": settings.retention.view_days,
         "payloads": settings.retention.closed_days,
         "edits": settings.retention.closed_days,
         "history": settings.retention.deleted_days,

@@ -23,12 +23,13 @@ class Receivers:
     def newly_loaded(self, cursor: Cursor) -> set[str]:
         """Systems whose initial load has just become complete, after putting everything there is on the list of changes; `open` them then.
 
-        Before, a record of theirs that is not loaded yet would look like a new one and be inserted a second time.
+        Before, a record of theirs that is not loaded yet would look like a new one and be inserted a second time. One that was opened stays so: what
+        it was sent would be withdrawn from it while it is loaded anew, into a topic with more partitions for example.
         """
         complete = "SELECT system FROM hub.loaded GROUP BY system HAVING count(*) >= %s"
         found = {s for (s,) in rows(cursor, complete, [self._partitions])}
-        fresh = (found & self._names) - self._open
         known = {n.removeprefix("open ") for (n,) in rows(cursor, "SELECT name FROM hub.setting WHERE name LIKE 'open %%'")}
+        fresh = ((found | known) & self._names) - self._open
         if fresh - known:
             cursor.execute("INSERT INTO hub.changed (record, lane) SELECT record, 1 FROM hub.record ORDER BY record")
             for system in fresh - known:

@@ -229,6 +229,7 @@ class Retention(Strict):
     """For how many days what is about people is kept where nothing needs it any more: `lienthong purge`."""
 
     access_days: int = Field(1825, ge=365, description="who looked whom up at the national population database")
+    view_days: int = Field(1825, ge=730, description="who looked at which record here, and for which purpose")
     closed_days: int = Field(90, ge=1, description="payloads of parked records, after they were closed")
     deleted_days: int = Field(365, ge=30, description="earlier values of deleted records")
 

@@ -112,6 +112,11 @@ def _call(expr: Call, series: Series, now: int) -> Vector | float:
         return float(now)
     if name == "predict_linear":
         return {labels: _line(samples, now + int(expr.args[1].val)) for labels, samples in series.over(expr.args[0], now) if len(samples) > 1}
+    if name in ("increase", "rate"):  # of courses of values without resets, and without Prometheus' extrapolation to the ends of the range
+        range_seconds = expr.args[0].range.total_seconds() if name == "rate" else 1.0
+        return {labels: (samples[-1][1] - samples[0][1]) / range_seconds for labels, samples in series.over(expr.args[0], now) if len(samples) > 1}
+    if name == "histogram_quantile":
+        return _quantile(expr.args[0].val, vector(evaluate(expr.args[1], series, now)))
     if name == "delta":
         return {labels: samples[-1][1] - samples[0][1] for labels, samples in series.over(expr.args[0], now) if len(samples) > 1}
     value = evaluate(expr.args[0], series, now)
@@ -122,6 +127,26 @@ def _call(expr: Call, series: Series, now: int) -> Vector | float:
         return {labels: abs(one) for labels, one in vector(value).items()}
     assert name == "absent", f"not known here: {name}"
     return {} if value else {frozenset(): 1.0}
+
+
+def _quantile(share: float, found: Vector) -> Vector:
+    """The value below which a share of each histogram lies, by a straight line within its interval."""
+    histograms: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
+    for labels, n in found.items():
+        le = dict(labels)["le"]
+        histograms[frozenset(one for one in labels if one[0] != "le")].append((float(le.replace("+Inf", "inf")), n))
+    quantiles: Vector = {}
+    for labels, buckets in histograms.items():
+        buckets.sort()
+        rank, below, low = share * buckets[-1][1], 0.0, 0.0
+        if rank == 0:
+            continue
+        for bound, n in buckets:
+            if n >= rank:
+                quantiles[labels] = low if bound == float("inf") else low + (bound - low) * (rank - below) / (n - below)
+                break
+            below, low = n, bound
+    return quantiles
 
 
 def _line(samples: list[tuple[int, float]], at: int) -> float:

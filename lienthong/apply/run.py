@@ -15,6 +15,7 @@ from lienthong.apply import held, own_keys
 from lienthong.apply.target import Target
 from lienthong.breaker import Breaker
 from lienthong.capture import witness
+from lienthong.delays import Delays
 from lienthong.errors import FatalError, FencedError, LienThongError, TransientError
 from lienthong.merging import moves_of
 from lienthong.receivers import forget_receiver, receivers
@@ -92,6 +93,7 @@ class ApplyLine:
             served = set(receivers(cursor, settings))
         self.targets = {topic_of(s): Supervised(settings, s, vault, self.hub) for s in systems if s in served}
         self._beat_at = 0.0
+        self.delays = Delays()
         self._left_at = 0.0
         self._released_at = 0.0
         self.consumer = Consumer(
@@ -167,6 +169,7 @@ class ApplyLine:
         if any(what in ("parked", held.HELD) for _, what in counts):
             supervised.told_at = 0.0
         tracing.applied(supervised.system, batch, begun)
+        self.delays.applied(supervised.system, batch)
         supervised.position = batch[-1].offset + 1
         supervised.through = batch[-1].timestamp_millis * 1000
         supervised.state, supervised.failures = "running", 0
@@ -222,6 +225,7 @@ class ApplyLine:
                 if supervised.state == "running" and supervised.position != supervised.shown:
                     supervised.shown = supervised.position
                     cursor.execute(_APPLIED, [supervised.system, supervised.position])
+            self.delays.store(cursor)
 
     def _rest(self) -> None:
         """Nothing is written to a system that went back in time before a person has chosen how it goes on, and the hub knows its rows."""

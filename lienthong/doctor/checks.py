@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from lienthong.doctor import Finding, Report, Said
+from lienthong.doctor import Finding, Report, Said, days
 from lienthong.doctor import lines as at_lines
 from lienthong.doctor import servers as at_servers
 from lienthong.doctor.look import Look, Needs
@@ -66,6 +66,11 @@ CHECKS: tuple[Check, ...] = (
         look=at_servers.slot,
     ),
     Check(
+        id="space",
+        why="a full disk stops every line of its server, and a slot that is given up costs a load of the whole system",
+        look=at_servers.space,
+    ),
+    Check(
         id="clock",
         why="lag, deadlines and days are measured by these clocks: what is in time seems late, and the other way round",
         look=at_servers.clock,
@@ -94,6 +99,11 @@ CHECKS: tuple[Check, ...] = (
         id="parked",
         why="many at once have one cause, and each waits for a person: its changes have not arrived",
         look=at_lines.parked,
+    ),
+    Check(
+        id="certificate",
+        why="for these days nobody has proved that everything arrived; what is wrong in them is found the later",
+        look=days.certificate,
     ),
     Check(
         id="portal",

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Literal
 
-from connectors.postgres import address_of, connect, one, rows, transaction
+from connectors.brokers import Disk
+from connectors.kafka import Admin
+from connectors.postgres import Cursor, address_of, connect, one, rows, transaction
 from lienthong import source_seen, status
+from lienthong.capture.wal import slot_name
 from lienthong.check import CONNECT_TIMEOUT_SECONDS, CONNECTIONS_MAX, check_live
 from lienthong.errors import LienThongError
 from lienthong.problems import Problem
@@ -16,6 +19,13 @@ from lienthong.settings import Settings
 from lienthong.source_seen import Sight
 
 Needs = Literal["nothing", "hub", "tables"]
+Slots = dict[str, int]
+"""Slots by name, and the bytes of log that are kept for each."""
+
+_IDLE = """
+SELECT slot_name::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots
+WHERE NOT active AND restart_lsn IS NOT NULL AND wal_status <> 'lost' AND NOT pg_is_in_recovery()
+"""
 
 
 class Look:
@@ -58,13 +68,35 @@ class Look:
     @cached_property
     def sights(self) -> Mapping[str, Sight]:
         """Slot and clock of every system that answers, and the clock of the hub."""
+        return {name: sight for name, (sight, _) in self._seen.items()}
+
+    @cached_property
+    def idle_slots(self) -> Mapping[str, Slots]:
+        """By the address of a server: its slots that nobody reads and that are of no configured system."""
+        ours = {slot_name(name) for name in self.settings.systems}
+        found: dict[str, Slots] = {}
+        for name, (_, idle) in self._seen.items():
+            found.setdefault(self.address(name), {}).update({slot: kept for slot, kept in idle.items() if slot not in ours})
+        return found
+
+    @cached_property
+    def disks(self) -> Sequence[Disk]:
+        """The disks of the brokers; none of those that do not tell."""
+        admin = Admin(self.settings.kafka.brokers)
+        try:
+            return admin.disks()
+        finally:
+            admin.close()
+
+    @cached_property
+    def _seen(self) -> Mapping[str, tuple[Sight, Slots]]:
         away = {problem.file for problem in self.problems if problem.dependency}
         names = [name for name in ("hub", *self.settings.with_database()) if name not in away]
         with ThreadPoolExecutor(max_workers=CONNECTIONS_MAX, thread_name_prefix="doctor") as pool:
             seen = dict(zip(names, pool.map(self._sight, names), strict=True))
         return {name: sight for name, sight in seen.items() if sight is not None}
 
-    def _sight(self, name: str) -> Sight | None:
+    def _sight(self, name: str) -> tuple[Sight, Slots] | None:
         is_hub = name == "hub"
         dsn = self.settings.hub.dsn if is_hub else self.settings.dsn_of(name)
         try:
@@ -72,8 +104,13 @@ class Look:
             try:
                 with transaction(connection) as cursor:
                     one(cursor, "SELECT 1")  # the first question pays for the connection
-                    return source_seen.look(cursor, name, "none" if is_hub else self.settings.systems[name].capture)
+                    sight = source_seen.look(cursor, name, "none" if is_hub else self.settings.systems[name].capture)
+                    return sight, _idle(cursor)
             finally:
                 connection.close()
         except LienThongError:  # it has gone since it was checked
             return None
+
+
+def _idle(cursor: Cursor) -> Slots:
+    return {slot: int(kept) for slot, kept in rows(cursor, _IDLE)}

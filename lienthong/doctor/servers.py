@@ -14,6 +14,11 @@ THIS_MACHINE = "this machine"
 CLOCK_LIMIT_SECONDS = 2.0
 RETAINED_LIMIT_BYTES = 10 * 2**30
 """So much log kept for a slot that is read is worth a word; the alert SourceWalGrowing has the same limit."""
+IDLE_LIMIT_BYTES = 2**30
+"""So much kept for a slot that nobody reads, not even we: its reader is gone, or away for long."""
+ROOM_SHARE = 0.25
+"""A source that limits what it keeps for a slot has less than this share of it left."""
+DISK_SHARE = 0.1
 _OTHERS = ("CHK-LOGIN", "CHK-DOWN", "CHK-TOPIC", "CHK-SLOT")
 
 
@@ -91,6 +96,35 @@ def slot(look: Look) -> Iterator[Said]:
             yield Said(name, f"nobody reads our replication slot; {kept}", f"lienthong run capture --system {name}")
         elif (sight.wal_retained_bytes or 0) > RETAINED_LIMIT_BYTES:
             yield Said(name, f"our replication slot is read, but far behind: {kept}", f"lienthong probe --system {name}")
+
+
+def space(look: Look) -> Iterator[Said]:
+    """Room that runs out: at a source before it gives our slot up, for slots of others, on the brokers' disks."""
+    yield from _room(look)
+    for address, slots in look.idle_slots.items():
+        for name, kept in slots.items():
+            if kept > IDLE_LIMIT_BYTES:
+                found = f"{kept / 2**20:,.0f} MiB of log are kept for the slot {name}, which nobody reads"
+                note = f"at {address}, when its reader is gone for good (a standby, a system that was taken out); else bring the reader back"
+                yield Said(f"{address}", found, f"psql -c \"SELECT pg_drop_replication_slot('{name}')\"", note)
+    for disk in look.disks:
+        if disk.free_bytes < DISK_SHARE * disk.total_bytes:
+            found = f"{disk.free_bytes / 2**30:,.1f} of {disk.total_bytes / 2**30:,.1f} GiB are free in {disk.folder}"
+            command = f"kafka-log-dirs.sh --bootstrap-server {look.settings.kafka.bootstrap} --describe"
+            yield Said(f"broker {disk.broker}", found, command, "shows what takes the room: give it a larger disk before it is full")
+
+
+def _room(look: Look) -> Iterator[Said]:
+    """Sources that will give our slot up when its log has grown a little more."""
+    for name, sight in look.sights.items():
+        kept, left = sight.wal_retained_bytes or 0, sight.wal_safe_bytes
+        if left is None or left >= ROOM_SHARE * (kept + left):
+            continue
+        found = f"{kept / 2**20:,.0f} MiB of log are kept for our slot, and after {max(left, 0) / 2**20:,.0f} MiB more it is given up"
+        enough = f"{max(4 * (kept + left) // 2**20, 1024)}MB"
+        command = f"psql -c \"ALTER SYSTEM SET max_slot_wal_keep_size = '{enough}'\" -c 'SELECT pg_reload_conf()'"
+        cause = "nobody reads it: lienthong run capture" if sight.slot == "inactive" else "capture reads it and is behind: lienthong status"
+        yield Said(name, found, command, f"at {look.address(name)}, if its disk has the room; {cause}")
 
 
 def clock(look: Look) -> Iterator[Said]:

@@ -25,6 +25,8 @@ from lienthong.errors import ConfigError, TransientError
 PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
 READY_SECONDS = 180.0
 USER = "admin"
+POOLS = "pools.json"
+"""Beside the flows: the pools that they name."""
 WATCHED = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
@@ -82,6 +84,9 @@ class Airflow:
         (home / "passwords.json").touch(mode=0o600)
         (home / "passwords.json").write_text(json.dumps({USER: self.password}), "utf-8")
         run([sys.executable, "-m", "airflow", "db", "migrate"], environment=self.environment)
+        pools = Path(self.environment["AIRFLOW__CORE__DAGS_FOLDER"]) / POOLS
+        if pools.exists():
+            run([sys.executable, "-m", "airflow", "pools", "import", str(pools)], environment=self.environment)
         try:
             for name in PROCESSES:
                 self.start_one(name)

@@ -23,7 +23,7 @@ class Metric:
     name: str
     labels: tuple[str, ...] = ()
     meaning: str
-    kind: Literal["gauge", "counter"] = "gauge"
+    kind: Literal["gauge", "counter", "histogram"] = "gauge"
     unit: str
     readers: tuple[str, ...]
 
@@ -49,11 +49,20 @@ METRICS: tuple[Metric, ...] = (
         readers=("LineStalled", "LineLate", DASHBOARD),
     ),
     Metric(
+        name="lienthong_delay_seconds",
+        labels=("system", "hop"),
+        kind="histogram",
+        unit="seconds",
+        meaning="How long each record took: source_to_hub from the commit at this source, hub_to_target from the router, source_to_target from a "
+        "source's commit to the one at this target. Counted since the hub was made, added up twice a second.",
+        readers=("DelayHigh", DASHBOARD),
+    ),
+    Metric(
         name="lienthong_line_lag_limit_seconds",
         labels=_LINE,
         unit="seconds",
         meaning="The agreed limit of the lag, from systems.yaml.",
-        readers=("LineStalled", "LineLate", DASHBOARD),
+        readers=("LineStalled", "LineLate", "DelayHigh", DASHBOARD),
     ),
     Metric(
         name="lienthong_line_heartbeat_timestamp_seconds",
@@ -229,6 +238,16 @@ METRICS: tuple[Metric, ...] = (
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 
+def samples_of(metric: Metric) -> dict[str, tuple[str, ...]]:
+    """The names under which Prometheus keeps a metric, each with its labels: a histogram has three."""
+    if metric.kind != "histogram":
+        return {metric.name: metric.labels}
+    return {f"{metric.name}_bucket": (*metric.labels, "le"), f"{metric.name}_sum": metric.labels, f"{metric.name}_count": metric.labels}
+
+
+SAMPLES = {name: labels for metric in METRICS for name, labels in samples_of(metric).items()}
+
+
 def as_json() -> dict[str, Any]:
     """The list as one document."""
     return {"schema": "lienthong/metrics/1", "metrics": [asdict(metric) for metric in METRICS]}
@@ -254,7 +273,7 @@ has died shows by its lag and does not simply fall silent. This page is what `li
 |---|---|---|---|---|---|"""
 _TAIL = """
 Labels: `system` is a name of systems.yaml, `stage` one of capture, merge, route, apply, deliver, `leg` in or out, `entity` an entity of
-the model, `outcome`, `kind` and `state` words of closed lists ([glossary](glossary.md), [runbook](runbook.md)). None names a person or a
+the model, `hop`, `outcome`, `kind` and `state` words of closed lists ([glossary](glossary.md), [runbook](runbook.md)). None names a person or a
 record.
 
 Not made here, because others make it well: processes and disks (node_exporter), the brokers (kafka_exporter: `kafka_consumergroup_lag`

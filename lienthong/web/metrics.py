@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from connectors.postgres import Cursor, errors_translated, rows
-from lienthong import __version__, status
+from lienthong import __version__, delays, status
 from lienthong.errors import FatalError, LienThongError
 from lienthong.settings import Settings
 from lienthong.web.metric_list import BY_NAME
@@ -72,6 +73,7 @@ class HubCollector(Collector):
         with status.hub_cursor(self.settings) as cursor:
             for name, query in QUERIES.items():
                 yield family(name, [(labels, value) for *labels, value in _asked(cursor, query)])
+            yield _of_delays(_asked(cursor, delays.FOUND))
         waiting = [([w["system"], w["kind"]], w) for w in status.parked_by_kind(self.settings)]
         yield family("lienthong_parked_records", [(place, w["records"]) for place, w in waiting])
         yield family("lienthong_parked_oldest_timestamp_seconds", [(place, w["oldest"].timestamp()) for place, w in waiting])
@@ -99,6 +101,15 @@ def _of_lines(lines: Sequence[dict[str, Any]]) -> Iterator[Metric]:
     beats = [(place, datetime.fromisoformat(line["heartbeat_at"]).timestamp()) for place, line in known]
     yield family("lienthong_line_heartbeat_timestamp_seconds", beats)
     yield family("lienthong_line_state", [([*place, line["state"].replace(" ", "_")], 1) for place, line in places])
+
+
+def _of_delays(found: Sequence[tuple[Any, ...]]) -> HistogramMetricFamily:
+    metric = BY_NAME["lienthong_delay_seconds"]
+    made = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    for (hop, system), (records, seconds) in delays.summed(found).items():
+        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in zip(delays.BOUNDS, records, strict=True)]
+        made.add_metric([system, hop], buckets, seconds)
+    return made
 
 
 def _asked(cursor: Cursor, query: str) -> list[tuple[Any, ...]]:

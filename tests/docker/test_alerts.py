@@ -13,7 +13,7 @@ from promql_parser import Expr, VectorSelector
 from ruamel.yaml import YAML
 
 from lienthong.web.metric_list import DASHBOARD as ON_DASHBOARD
-from lienthong.web.metric_list import METRICS, UNITS, as_markdown
+from lienthong.web.metric_list import METRICS, SAMPLES, UNITS, as_markdown, samples_of
 from tests import promql
 from tests.compose_kit import DOCKER, ROOT
 
@@ -22,7 +22,6 @@ RULES: list[dict[str, Any]] = YAML_.load((DOCKER / "prometheus" / "rules.yaml").
 TRIED = (DOCKER / "prometheus" / "rules.test.yaml").read_text("utf-8")
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "lienthong.json").read_text("utf-8"))
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-LABELS = {metric.name: metric.labels for metric in METRICS}
 FOREIGN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 STATES = {"normal", "late", "broken", "silent", "not_started", "starting", "retrying", "stopped"}
 
@@ -50,7 +49,7 @@ def selectors(text: str) -> list[VectorSelector]:
 
 
 def test_every_metric_and_label_is_exposed_by_the_product() -> None:
-    known = {**{name: set(labels) | {"job", "instance"} for name, labels in LABELS.items()}, **FOREIGN}
+    known = {**{name: set(labels) | {"job", "instance"} for name, labels in SAMPLES.items()}, **FOREIGN}
     seen = 0
     for place, text in expressions():
         for selector in selectors(text):
@@ -77,7 +76,7 @@ def test_every_state_that_is_named_exists() -> None:
 def test_labels_in_the_words_of_an_alert_come_out_of_its_expression() -> None:
     for rule in RULES:
         named = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
-        offered = {label for selector in selectors(rule["expr"]) for label in LABELS.get(selector.name or "", ())}
+        offered = {label for selector in selectors(rule["expr"]) for label in SAMPLES.get(selector.name or "", ())}
         by = re.findall(r"sum by \((\w+)\)", rule["expr"])
         assert named <= (set(by) or offered), rule["alert"]
 
@@ -170,7 +169,7 @@ def test_every_metric_is_read_by_whom_the_list_says_and_by_nobody_else() -> None
     alerts = {rule["alert"] for rule in RULES}
     used = exposed_in(expressions())
     for metric in METRICS:
-        places = used.get(metric.name, set())
+        places = set().union(*(used.get(name, set()) for name in samples_of(metric)))
         readers = {place for place in places if place in alerts} | ({ON_DASHBOARD} if places - alerts else set())
         assert readers == set(metric.readers), metric.name
 

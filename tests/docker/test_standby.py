@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,11 +18,22 @@ from lienthong.embedded.ports import claim_port
 from lienthong.embedded.postgres import _servant
 from lienthong.embedded.process import Command, ServerProcess
 from tests.city import wait
-from tests.compose_kit import DOCKER, MANY, compose, filled
+from tests.compose_kit import DOCKER, MANY, ROOT, compose, filled
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PASSWORDS = {"hub_password": "first", "airflow_password": "second", "replication_password": "third"}
+
+
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+
+
+def of_the_runbook() -> list[str]:
+    """The statements with which the standby becomes one that commits with the first, and the one that shows it."""
+    (block,) = [found for found in re.findall(r"```sql\n(.*?)```", RUNBOOK, flags=re.S) if "synchronous_standby_names" in found]
+    statements = [one.strip() for one in block.split(";") if one.strip()]
+    assert [one.split()[0] for one in statements] == ["ALTER", "SELECT", "SELECT"]
+    return statements
 
 
 def settings_of(name: str) -> dict[str, str]:
@@ -116,14 +128,17 @@ def test_the_standby_follows_commits_with_the_first_and_takes_over(stack_root: P
             cursor.execute("CREATE TABLE said (word text)")
             cursor.execute("INSERT INTO said VALUES ('before')")
         wait(lambda: answers(follower, "SELECT word FROM said", "before"), 90, lambda: (folder / "second.log").read_text())
-        ask(primary.dsn(), "ALTER SYSTEM SET synchronous_standby_names = 'replica'")
-        ask(primary.dsn(), "SELECT pg_reload_conf()")
-        state = "SELECT application_name || ' ' || sync_state FROM pg_stat_replication"
-        wait(lambda: answers(primary.dsn(), state, "replica sync"), 30, lambda: str(ask(primary.dsn(), state)))
+        commands = of_the_runbook()
+        for command in commands[:-1]:
+            ask(primary.dsn(), command)
+        state = commands[-1]
+        wait(lambda: ask(primary.dsn(), state) == [("replica", "streaming", "sync")], 30, lambda: str(ask(primary.dsn(), state)))
+        assert ask(follower, "SHOW synchronous_standby_names") == [("",)]  # taken before it was set: promoted, this one waits for nobody
         with transaction(connection) as cursor:
             cursor.execute("INSERT INTO said VALUES ('last')")
         connection.close()
         primary.kill()
+        assert "`SELECT pg_promote()`" in RUNBOOK
         assert ask(follower, "SELECT pg_promote()") == [(True,)]
         both = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{port}/hub?target_session_attrs=read-write"
         connection = connect(both, application_name="test")
@@ -132,3 +147,5 @@ def test_the_standby_follows_commits_with_the_first_and_takes_over(stack_root: P
             cursor.execute("INSERT INTO said VALUES ('after')")
             assert one(cursor, "SELECT count(*) FROM said") == (3,)
         connection.close()
+        for command in ("ALTER SYSTEM SET synchronous_standby_names = ''", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"):
+            ask(follower, command)

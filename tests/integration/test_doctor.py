@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,12 +19,13 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from lienthong.certificates.keys import new_key
 from lienthong.config import load_settings
-from lienthong.doctor import Finding, Report, checks
+from lienthong.doctor import Finding, Report, checks, servers
 from lienthong.doctor.look import Look
 from lienthong.embedded.ports import free_port
 from lienthong.errors import ConfigError
-from lienthong.web.metric_list import BY_NAME
+from lienthong.web.metric_list import SAMPLES
 from lienthong.web.metrics import HubCollector
 from tests.city import TABLE, wait
 from tests.lines_kit import ALL_ROLES, Lines, lines
@@ -68,7 +70,7 @@ def measured(sick: Lines, environment: Mapping[str, str] | None = None) -> dict[
     """What /metrics says: the name and its labels in the order of the list, and the value."""
     settings = load_settings(sick.city.config, {**sick.city.environment, **(environment or {})})
     samples = [sample for family in HubCollector(settings).collect() for sample in family.samples]
-    return {(s.name, *(s.labels[label] for label in BY_NAME[s.name].labels)): s.value for s in samples}
+    return {(s.name, *(s.labels[label] for label in SAMPLES[s.name])): s.value for s in samples}
 
 
 def ids(report: Report) -> set[str]:
@@ -94,11 +96,18 @@ def test_what_the_doctor_looks_at_is_measured_too(sick: Lines) -> None:
     sick.submit()
     wait(lambda: ("lienthong_source_slot_active", "portal") in measured(sick), 30)
     found = measured(sick)
-    assert {name for name, *_ in found} <= BY_NAME.keys()
+    assert {name for name, *_ in found} <= SAMPLES.keys()
     for system in ("portal", "ward-far"):
         assert found["lienthong_source_slot_active", system] == 1
         assert 0 <= found["lienthong_source_wal_retained_bytes", system] < 2**30
     assert ("lienthong_source_slot_active", "ward-near") not in found  # read from triggers
+    wait(lambda: measured(sick).get(("lienthong_delay_seconds_count", "ward-near", "source_to_target"), 0) >= 1, 30)
+    found = measured(sick)
+    for system, hop in (("portal", "source_to_hub"), ("ward-near", "hub_to_target"), ("ward-near", "source_to_target")):
+        records = found["lienthong_delay_seconds_count", system, hop]
+        minute, every = (found["lienthong_delay_seconds_bucket", system, hop, le] for le in ("60.0", "+Inf"))
+        assert records == every >= minute > 0
+        assert 0 <= found["lienthong_delay_seconds_sum", system, hop] / records < 60
     for system in ("portal", "ward-near", "ward-far"):
         assert abs(found["lienthong_source_clock_offset_seconds", system]) < 1
         assert found["lienthong_line_lag_seconds", system, "capture"] < 10  # also where nobody has written anything
@@ -255,6 +264,65 @@ def test_a_capture_that_does_not_run_and_a_slot_that_nobody_reads(sick: Lines) -
     assert command == "lienthong load ward-far --new-epoch"
     assert sick.city.cli(*command.split()[1:]).returncode == 0  # the command mends it
     sick.start("capture")
+    well(sick)
+
+
+def cured(sick: Lines, command: str, database: str) -> None:
+    """What the statements of a `psql -c "…" -c '…'` do, at a server."""
+    words = shlex.split(command)
+    assert (words[0], set(words[1::2])) == ("psql", {"-c"})
+    sick.city.sql(database, *words[2::2])
+
+
+def test_a_source_that_will_soon_give_our_slot_up(sick: Lines) -> None:
+    sick.stop("capture")
+    sick.city.sql("ward_far", "ALTER SYSTEM SET max_slot_wal_keep_size = '128MB'", "SELECT pg_reload_conf()")
+    try:
+        for _ in range(20):
+            sick.city.sql("ward_far", "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000))", "SELECT pg_switch_wal()")
+            if "space" in ids(examine(sick)):
+                break
+        finding = found(examine(sick), "space", "ward-far")
+        assert "128MB" not in finding.command
+        assert "lienthong run capture" in finding.note
+        cured(sick, finding.command, "ward_far")
+        wait(lambda: "space" not in ids(examine(sick)), 20)
+        assert sick.city.sql("ward_far", "SHOW max_slot_wal_keep_size") == [("1GB",)]
+    finally:
+        sick.city.sql("ward_far", "ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()")
+        sick.start("capture")
+    well(sick)
+
+
+def test_a_slot_whose_reader_is_gone_and_a_broker_whose_disk_is_full(sick: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "IDLE_LIMIT_BYTES", 2**20)
+    sick.city.sql("hub", "SELECT pg_create_physical_replication_slot('standby_of_old', true)")
+    for _ in range(2):
+        sick.city.sql("hub", "SELECT pg_logical_emit_message(false, 'x', 'x')", "SELECT pg_switch_wal()")
+    (finding,) = [each for each in examine(sick).findings if each.id == "space"]
+    assert "standby_of_old" in finding.found
+    cured(sick, finding.command, "hub")
+    well(sick)
+    (disk,) = Look(load_settings(sick.city.config, sick.city.environment)).disks
+    assert 0 < disk.free_bytes < disk.total_bytes
+    monkeypatch.setattr(servers, "DISK_SHARE", 1.0)  # so that the disk of this machine counts as full
+    finding = found(examine(sick), "space", f"broker {disk.broker}")
+    assert (disk.folder in finding.found, sick.city.environment["KAFKA_BOOTSTRAP"] in finding.command) == (True, True)
+
+
+def test_days_that_nobody_has_certified_and_one_that_stays_open(sick: Lines) -> None:
+    day = "(now() AT TIME ZONE 'Asia/Ho_Chi_Minh')::date - 3"
+    of = "('ward-near', 'dossier')"
+    sick.city.sql("hub", f"INSERT INTO hub.day_count SELECT {day}, 'ward-near', 'dossier', o, n FROM (VALUES ('captured', 2), ('merged', 1)) v(o, n)")
+    close = "lienthong certificate close --system ward-near"
+    assert found(examine(sick), "certificate", "ward-near").command == close
+    key = {"LIENTHONG_CERTIFICATE_KEY": new_key()}
+    assert sick.city.cli(*close.split()[1:], environment=key, seconds=150).returncode == 1
+    finding = found(examine(sick), "certificate", "ward-near")
+    assert ("counts_differ" in finding.found, close in finding.note) == (True, True)
+    assert finding.command == "lienthong certificate list --open --system ward-near"
+    sick.city.sql("hub", f"UPDATE hub.day_count SET n = 2 WHERE (system, entity) = {of} AND day = {day} AND outcome = 'merged'")
+    assert sick.city.cli(*close.split()[1:], environment=key, seconds=150).returncode == 0
     well(sick)
 
 

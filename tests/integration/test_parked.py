@@ -20,7 +20,7 @@ from connectors.kafka import Consumer, Producer
 from lienthong import frames
 from lienthong.embedded.ports import free_port
 from lienthong.vault import Vault
-from lienthong.web.metric_list import BY_NAME
+from lienthong.web.metric_list import SAMPLES
 from tests.city import AUTHORITY, PROFILE, City, city, wait
 from tests.parked_kit import (
     CANARY,
@@ -290,7 +290,7 @@ def metrics(service: City, port: int) -> dict[tuple[str, ...], float]:
         text = answer.read().decode()
     assert CANARY not in text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return {(s.name, *(s.labels[label] for label in BY_NAME[s.name].labels)): s.value for s in samples}
+    return {(s.name, *(s.labels[label] for label in SAMPLES[s.name])): s.value for s in samples}
 
 
 def test_how_much_is_parked_and_for_how_long_is_measured(service: City) -> None:

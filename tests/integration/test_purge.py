@@ -13,7 +13,7 @@ from lienthong.settings import Retention, Settings
 from tests.merge_kit import settings as merge_settings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-DAYS = {"answers": 30, "accesses": 1825, "payloads": 90, "edits": 90, "history": 365}
+DAYS = {"answers": 30, "accesses": 1825, "views": 1825, "payloads": 90, "edits": 90, "history": 365}
 
 
 @pytest.fixture
@@ -43,6 +43,8 @@ def fill(settings: Settings, what: str, at: datetime) -> None:
                VALUES (%s, 'o', 'u', 'p', gen_random_uuid(), 'verify', 's')""",
             at,
         )
+    elif what == "views":
+        sql(settings, "INSERT INTO hub.view_audit (at, viewer, purpose, record) VALUES (%s, 'o', NULL, NULL)", at)
     elif what in ("payloads", "edits"):
         ((number,),) = sql(
             settings,
@@ -113,3 +115,5 @@ def test_times_are_configured_with_a_floor(settings: Settings) -> None:
     assert purge.purge(shorter, officer="o", now=NOW, dry_run=False)["payloads"] == 1
     with pytest.raises(ValueError, match="greater than or equal to 365"):
         Retention(access_days=364)
+    with pytest.raises(ValueError, match="greater than or equal to 730"):
+        Retention(view_days=729)
