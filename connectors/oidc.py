@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 from authlib.common.errors import AuthlibBaseError
@@ -56,6 +57,18 @@ class Provider:
             return None
         found: Mapping[str, Any] | None = token.get("userinfo")
         return found
+
+    async def log_out_there(self, back_to: str) -> str | None:
+        """Where a browser ends its log-in at the provider too (RP-Initiated Logout 1.0); None where the provider has no such place.
+
+        Raises `TransientError` when the provider does not answer.
+        """
+        try:
+            found = (await self._client.load_server_metadata()).get("end_session_endpoint")
+        except (httpx2.HTTPError, ValueError) as error:
+            raise _away(self.issuer, error) from None
+        asked = urlencode({"client_id": self._client.client_id, "post_logout_redirect_uri": back_to})
+        return None if not found else f"{found}{'&' if '?' in found else '?'}{asked}"
 
 
 def _away(issuer: str, error: Exception) -> TransientError:

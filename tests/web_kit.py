@@ -64,7 +64,9 @@ INSERT INTO hub.parked (system, entity, local_key, kind, field, reason, message,
 SELECT CASE WHEN n % 3 = 0 THEN 'ward-tan-dinh' ELSE 'one-stop' END, 'dossier', 'HS-' || n, CASE WHEN n = 7 THEN 'ghost' ELSE 'refused' END,
   CASE WHEN n % 2 = 0 THEN 'status' ELSE 'submitted_at' END,
   CASE WHEN n = 7 THEN 'not_in_new_epoch' WHEN n % 2 = 0 THEN 'unmapped_word' ELSE 'impossible_date' END,
-  'the word is not among values of the profile', n, '\\x00'::bytea || convert_to('{"ten": "Nguyễn Thị Bí Mật", "tt": "lạ"}', 'UTF8'),
+  CASE WHEN n = 7 THEN 'the restored source does not hold it any more; a person decides whether it was lost there or is really gone'
+    WHEN n % 2 = 0 THEN 'the local word ''lạ'' has no mapping: add it to `values` in the profile' ELSE 'a day or month that does not exist' END,
+  n, '\\x00'::bytea || convert_to('{"ten": "Nguyễn Thị Bí Mật", "tt": "lạ"}', 'UTF8'),
   clock_timestamp() - n * INTERVAL '40 minutes'
 FROM generate_series(1, %(parked)s) n
 """
@@ -85,8 +87,8 @@ SELECT (ARRAY['not_received', 'not_acknowledged', 'not_confirmed', 'not_shown', 
   'H29.26740-261101-' || n,
   CASE WHEN n % 2 = 0 THEN 'H29.26740' ELSE 'H29.26737' END, CASE WHEN n % 2 = 0 THEN '26740' ELSE '26737' END,
   clock_timestamp() - n * INTERVAL '1 day', clock_timestamp() - n * INTERVAL '6 hours', 'hub', 'line',
-  'the line to ' || %(broken)s || ' does not answer',
-  'bring its database back', clock_timestamp() FROM generate_series(1, %(lost)s) n;
+  'apply of ' || %(broken)s || ' is retrying: connection to server at "10.0.0.5", port 5432 failed: Connection refused',
+  'lienthong status says what a person has to do', clock_timestamp() FROM generate_series(1, %(lost)s) n;
 INSERT INTO hub.lost_sweep (at, took_seconds, dossiers, found, unasked) VALUES (clock_timestamp(), 1.2, 1000, %(lost)s, ARRAY[%(broken)s])
 """
 _DOSSIERS = """

@@ -59,7 +59,10 @@ GROUP BY 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One dossier: who handles it, its facts, how long each step took to the hub (µs), and when the newest of its steps arrived there (µs)."""
+    """One dossier: who handles it, its facts, how long each step took to the hub (µs), and when the newest of its steps arrived there (µs).
+
+    `is_inconsistent`: its end is recorded before its reception.
+    """
 
     agency: str | None
     unit: str | None
@@ -67,6 +70,7 @@ class Case:
     facts: Facts
     delays: Mapping[tuple[int, int], int]
     arrived: int
+    is_inconsistent: bool = False
 
 
 def cases(cursor: Cursor, limits: Mapping[str, Limit], *, at: int, first: int) -> Iterator[Case]:
@@ -82,8 +86,22 @@ def _case(row: tuple[Any, ...], limits: Mapping[str, Limit]) -> Case:
     took = {step: delay for step, delay in zip(steps, delays or (), strict=True) if delay is not None}
     said = ((received, RECEIVED), (finished, FINISHED), (returned, RETURNED), (status_at, status))
     steps += [(when, reached) for when, reached in said if when is not None and reached is not None]
+    ends = [when for when, reached in ((finished, FINISHED), (returned, RETURNED), (status_at, status)) if when and reached in (FINISHED, RETURNED)]
+    received, steps, is_moved = received_before(min(ends) if ends and status in (FINISHED, RETURNED) else None, received, steps)
     facts = Facts(received=received, steps=tuple(steps), promises=promises(due, until or (), dues or ()), limit=limit_of(limits, procedure))
-    return Case(agency=agency, unit=unit, procedure=procedure, facts=facts, delays=took, arrived=arrived or 0)
+    return Case(agency=agency, unit=unit, procedure=procedure, facts=facts, delays=took, arrived=arrived or 0, is_inconsistent=is_moved)
+
+
+def received_before(ended: int | None, received: int | None, steps: Sequence[tuple[int, int]]) -> tuple[int | None, list[tuple[int, int]], bool]:
+    """Reception and steps of a dossier that is finished: a reception recorded after the end is moved to it, so that it was handled in no time.
+
+    The last is whether anything was moved. Nothing is, where the dossier is not finished (`ended` None): then a reception after an end is a new one.
+    """
+    if ended is None:
+        return received, list(steps), False
+    moved_steps = [(min(when, ended) if status == RECEIVED else when, status) for when, status in steps]
+    moved = None if received is None else min(received, ended)
+    return moved, moved_steps, moved != received or moved_steps != list(steps)
 
 
 def promises(due: int | None, until: Sequence[int], before: Sequence[int]) -> tuple[tuple[int, int], ...]:

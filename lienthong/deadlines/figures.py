@@ -50,12 +50,15 @@ class Tally:
     synchronisation_late: int = 0
     official_on_time: int = 0
     official_late: int = 0
+    inconsistent: int = 0  # an end recorded before the reception
 
     def row(self, key: str) -> dict[str, Any]:
         """As plain data, with the shares in percent and lateness in working hours."""
         said = asdict(self)
         said["handling_late_hours"] = round(said.pop("handling_late") / HOUR_MICROS, 2)
         said["synchronisation_late_hours"] = round(said.pop("synchronisation_late") / HOUR_MICROS, 2)
+        if not self.inconsistent:  # told where there are any: figures without them stay those that were published
+            del said["inconsistent"]
         official = self.official_on_time + self.official_late
         return {
             "key": key, **said, "on_time_percent": percent(self.on_time, self.on_time + self.late),
@@ -172,7 +175,7 @@ def _tally(case: Case, found: Standing, of: Period, calendar: Calendar) -> Tally
     one = Tally()
     start = received_at(case.facts, of.at, sorted(case.facts.steps))
     one.received = int(start is not None and start >= of.first)
-    one.extended = int(found.is_extended)
+    one.extended, one.inconsistent = int(found.is_extended), int(case.is_inconsistent)
     if found.state in ENDED:
         _ended(one, case, found, calendar)
     elif found.state == "no due date":

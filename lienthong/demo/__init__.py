@@ -14,7 +14,7 @@ from typing import Any
 from connectors.postgres import connect, rows, transaction
 from lienthong import ddl, parked, run
 from lienthong.config import load_settings
-from lienthong.demo import page
+from lienthong.demo import figures, page
 from lienthong.demo.holdings import read
 from lienthong.demo.national import NationalSide
 from lienthong.demo.parties import CONFIG, PARTIES, create_tables
@@ -48,6 +48,7 @@ class Result:
     differences: list[str] = field(default_factory=list)
     lost_edits: list[str] = field(default_factory=list)
     national: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
     actions: dict[str, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
@@ -237,19 +238,22 @@ def run_demo(
             stage.done("quiet")
             _judge(demo, result, filled, lived)
             stage.done("verification by plain SQL")
+            result.figures = figures.keep(demo.settings)
+            stage.done("figures for the page")
             result.seconds = round(time.monotonic() - begun, 1)
             result.addresses = {**stack.addresses(), **demo.addresses()}
             if keep:
                 wait(result)
         finally:
             demo.stop()
-            if not result.verified:
-                _keep_logs(folder, say)
+            _keep_logs(result, folder, say)
     return result
 
 
-def _keep_logs(folder: Path, say: Say) -> None:
+def _keep_logs(result: Result, folder: Path, say: Say) -> None:
     """What the processes said stays when the demo did not end well."""
+    if result.verified:
+        return
     LOGS.mkdir(parents=True, exist_ok=True)
     for log in folder.glob("*.log"):
         shutil.copy(log, LOGS / log.name)

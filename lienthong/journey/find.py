@@ -11,7 +11,8 @@ from lienthong.settings import Settings
 
 RECORDS_MAX = 20
 SCAN_SECONDS = 2
-"""For how long records that no sweep has seen yet are searched one by one."""
+SCAN_RECORDS = 100_000
+"""So many of the newest records, and for so long, are searched one by one where no sweep has seen them: a page waits for it."""
 
 _CLAIMED = ("dossier", "citizen", "procedure", "agency")
 _BY_INDEX = """
@@ -23,8 +24,12 @@ UNION SELECT record FROM hub.record WHERE record = %(number)s
 ORDER BY 1 LIMIT %(limit)s
 """
 _BY_SCAN = """
-SELECT record FROM hub.record WHERE record > coalesce((SELECT value::bigint FROM hub.setting WHERE name = 'dossier codes record'), 0)
-  AND entity = 'dossier' AND (body->>'local_code' = %(code)s OR body->>'linked_code' = %(code)s) LIMIT %(limit)s
+SELECT record FROM hub.record WHERE record > %(after)s AND entity = 'dossier'
+  AND (body->>'local_code' = %(code)s OR body->>'linked_code' = %(code)s) LIMIT %(limit)s
+"""
+_FROM = """
+SELECT greatest(coalesce((SELECT value::bigint FROM hub.setting WHERE name = 'dossier codes record'), 0),
+  coalesce((SELECT max(record) FROM hub.record), 0) - %s)
 """
 _MERGED = "SELECT coalesce(merged_into, record) FROM hub.record WHERE record = ANY(%s)"
 
@@ -44,7 +49,11 @@ def find(cursor: Cursor, settings: Settings, code: str) -> list[int]:
 
 
 def _scan(cursor: Cursor, asked: dict[str, Any]) -> list[int]:
-    """Local and linked codes of dossiers that came after the last sweep; nothing when it takes too long."""
+    """Local and linked codes of dossiers that came after the last sweep; nothing when it takes too long.
+
+    From where on is given as a number, so that the planner sees how few are left and reads them by the key of the table.
+    """
+    asked = asked | {"after": rows(cursor, _FROM, [SCAN_RECORDS])[0][0]}
     try:
         with errors_translated():
             found = rows(cursor, f"SAVEPOINT scan; SET LOCAL statement_timeout = '{SCAN_SECONDS}s'; {_BY_SCAN}", asked)  # noqa: S608 - ours

@@ -7,31 +7,39 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from random import Random
 
+from lienthong.deadlines import Calendar
 from lienthong.simulate.catalogue import JUSTICE_PROCEDURES, WARD_PROCEDURES
 from lienthong.simulate.model import VIETNAM, Dossier, Fee, Paper, Person, Procedure, Rating, Step
 from lienthong.simulate.people import People, any_code, code_of
 from lienthong.simulate.wards import WARDS
 
-TODAY = datetime(2026, 11, 16, 8, 0, tzinfo=VIETNAM)
 ONE_CITY = datetime(2025, 7, 2, 8, 0, tzinfo=VIETNAM)
 OLDEST = datetime(2024, 3, 4, 8, 0, tzinfo=VIETNAM)
 PORTAL_COUNTER, ONE_STOP_COUNTER, JUSTICE = "H29.99", "H29.01", "H29.15"
 # Agencies of districts that ended on 2025-07-01 still stand in old dossiers. All agency ids here are invented.
 CLOSED = {"26737": "H29.21", "26740": "H29.21", "27232": "H29.31"}
 
+SECOND = timedelta(seconds=1)
 PATHS = ((1,), (1, 3), (1, 2), (1, 2, 4), (1, 2, 4, 5), (1, 2, 4, 5, 4), (1, 2, 4, 6), (1, 2, 4, 8), (1, 2, 7),
          (1, 2, 4, 9), (1, 2, 4, 9, 10), (1, 2, 4, 5, 4, 9, 10), (1, 2, 4, 6, 4, 9, 10))  # fmt: skip
 _WEIGHTS = (6, 2, 8, 14, 7, 4, 3, 2, 2, 10, 26, 10, 6)
 _STAFF = ("Lê Thị Hạnh", "Phạm Quốc Dũng", "Trần Minh Châu", "Nguyễn Thu Trang", "Vũ Đức Long", "Hồ Kim Oanh")
 _NOTES = (None, None, None, "Đã đối chiếu bản chính", "Nhận kết quả tại nhà", "Liên hệ trước khi đến; hẹn\tsau 14 giờ",
           "Hồ sơ liên quan\nđến thửa đất số 12", 'Công dân ghi: "gấp"', "C:\\scan\\2025")  # fmt: skip
+PORTAL_DAYS = 25
+FRESH_SHARE = 0.12
+"""Of the dossiers of the last days at the portal, how many nobody has received yet; the law gives one working day for it."""
+SPARE_HOURS = 4
+"""So long stay those that nobody has received within their working day, while somebody looks at the city."""
 _COMMENTS = ("Rất hài lòng", "Hài lòng", "Chờ hơi lâu", "Cán bộ tận tình", "Phải bổ sung nhiều lần")
 
 
 class Cases:
-    """Makes dossiers; the same random state gives the same ones, and no code twice unless asked."""
+    """Makes dossiers of the time up to `today`; the same random state gives the same ones, as long before it, and no code twice unless asked."""
 
-    def __init__(self, random: Random, people: People, *, first_number: int = 0) -> None:
+    def __init__(self, random: Random, people: People, *, today: datetime, first_number: int = 0) -> None:
+        self.today = today.astimezone(VIETNAM).replace(minute=0, second=0, microsecond=0)
+        self._unreceived_since = unreceived_since(self.today)
         self._random = random
         self._people = people
         self._first = first_number
@@ -60,31 +68,36 @@ class Cases:
 
     # -------------------------------------------------------- kinds of dossiers
     def from_portal(self, *, ward: str | None, on: datetime | None = None) -> Dossier:
-        """Filed online and not yet received by the ward, or with `ward` None by the department of justice."""
-        moment = on or self._moment(TODAY - timedelta(days=25), TODAY)
-        return self._dossier(ward=ward, counter=PORTAL_COUNTER, on=moment, path=(1,), channel=2, national=True)
+        """Filed online, for the ward or with `ward` None for the department of justice; not received where that is no working day ago."""
+        path: tuple[int, ...] = (1,)
+        if on is None and self._random.random() < FRESH_SHARE:
+            on = self._moment(self._unreceived_since, self.today, office_hours=False)
+        elif on is None:
+            on = self._moment(self.today - timedelta(days=PORTAL_DAYS), self._unreceived_since)
+            path = self._received_path()
+        return self._dossier(ward=ward, counter=PORTAL_COUNTER, on=on, path=path, channel=2, national=True)
 
     def from_desk(self, *, ward: str, processing: str | None = None, old: bool = False, on: datetime | None = None) -> Dossier:
         """Handed in at a ward's desk, for this ward or (any counter of the city will do) for another one."""
         unit = WARDS[ward]
-        moment = on or (self._moment(OLDEST, ONE_CITY - timedelta(days=5)) if old else self._moment(ONE_CITY, TODAY))
+        moment = on or (self._moment(OLDEST, ONE_CITY - timedelta(days=5)) if old else self._moment(ONE_CITY, self.today))
         path = (1,) if processing or on else self._path(old=old)
         return self._dossier(ward=processing or ward, counter=CLOSED[unit] if old else f"H29.{unit}", on=moment, path=path, channel=1, national=False)
 
     def from_department(self) -> Dossier:
         """Handed in at the department of justice itself."""
-        moment = self._moment(ONE_CITY, TODAY)
+        moment = self._moment(ONE_CITY, self.today)
         return self._dossier(ward=None, counter=JUSTICE, on=moment, path=self._path(old=False), channel=1, national=False)
 
     def from_one_stop(self) -> Dossier:
         """Handed in at the city's centre for the department of justice."""
-        moment = self._moment(TODAY - timedelta(days=30), TODAY)
+        moment = self._moment(self.today - timedelta(days=30), self.today)
         return self._dossier(ward=None, counter=ONE_STOP_COUNTER, on=moment, path=(1, 2), channel=1, national=False)
 
     def in_both(self, *, ward: str) -> tuple[Dossier, Dossier]:
         """One dossier as the portal and as the ward know it: the ward further on, and with a few other words."""
-        moment = self._moment(ONE_CITY, TODAY - timedelta(days=20))
-        at_ward = self._dossier(ward=ward, counter=f"H29.{WARDS[ward]}", on=moment, path=self._path(old=False), channel=2, national=True)
+        moment = self._moment(ONE_CITY, self.today - timedelta(days=20))
+        at_ward = self._dossier(ward=ward, counter=f"H29.{WARDS[ward]}", on=moment, path=self._received_path(), channel=2, national=True)
         at_ward.local = self.desk_code(f"H29.{WARDS[ward]}", moment)
         at_portal = replace(
             at_ward, status=1, status_at=moment, due=None, finished=None, returned=None, handler=None, opinion=None,
@@ -122,7 +135,8 @@ class Cases:
         random, at = self._random, dossier.submitted
         assert isinstance(at, datetime)
         for position, status in enumerate(path):
-            at = at if position == 0 else at + timedelta(minutes=random.randrange(30, 2000))
+            wait = timedelta(minutes=random.randrange(30, 2000))
+            at = at if position == 0 else at + min(wait, (self.today - at) // 2 // SECOND * SECOND)
             who = "Cổng dịch vụ công" if position == 0 and dossier.channel == 2 else random.choice(_STAFF)
             dossier.steps.append(Step(status=status, at=at, who=who, agency=dossier.agency, note=random.choice(_NOTES)))
             advance(dossier, status, at, who, procedure.days)
@@ -140,7 +154,7 @@ class Cases:
         for code, name in random.sample(procedure.papers, random.randrange(1, len(procedure.papers) + 1)):
             number = self.next_number("paper")
             digest = hashlib.sha256(f"{code}{number}".encode()).hexdigest()
-            valid = TODAY.date() + timedelta(days=random.randrange(-200, 900)) if random.random() < 0.3 else None
+            valid = self.today.date() + timedelta(days=random.randrange(-200, 900)) if random.random() < 0.3 else None
             out.append(Paper(
                 code=code, name=name, copies=random.randrange(1, 4), digitised=random.random() < 0.8,
                 reused=random.random() < 0.2, link=f"https://kho.example.vn/{number:07d}.pdf", digest=digest,
@@ -163,10 +177,23 @@ class Cases:
         path = self._random.choices(PATHS, _WEIGHTS)[0]
         return (1, 2, 4, 9, 10) if old and self._random.random() < 0.7 else path
 
-    def _moment(self, start: datetime, end: datetime) -> datetime:
-        seconds = int((end - start).total_seconds())
-        moment = start + timedelta(seconds=self._random.randrange(seconds))
-        return moment.replace(hour=8 + moment.hour % 9)
+    def _received_path(self) -> tuple[int, ...]:
+        return self._random.choices(PATHS[1:], _WEIGHTS[1:])[0]
+
+    def _moment(self, start: datetime, end: datetime, *, office_hours: bool = True) -> datetime:
+        """A moment of the span, a while before today; it takes as much of the random state whatever day it is."""
+        end = min(end, self.today - timedelta(hours=1))
+        moment = start + timedelta(seconds=int(self._random.random() * (end - start).total_seconds()))
+        return min(moment.replace(hour=8 + moment.hour % 9), end) if office_hours else moment
+
+
+def unreceived_since(now: datetime) -> datetime:
+    """Since when what was filed online may be unreceived for some hours yet: one working day is not over."""
+    calendar, hour = Calendar.load(), timedelta(hours=1)
+    since = now
+    while calendar.add_working_days(since - hour, 1) > now + SPARE_HOURS * hour:
+        since -= hour
+    return since
 
 
 def advance(dossier: Dossier, status: int, at: datetime, who: str, days: int) -> None:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from connectors.postgres import Connection, Cursor, connect, one, transaction
-from lienthong.simulate.cases import TODAY, Cases
+from lienthong.simulate.cases import Cases
 from lienthong.simulate.model import Row, Value
 from lienthong.simulate.people import People
 
@@ -53,8 +53,8 @@ class City:
         with self.at("city-portal") as cursor:
             found = one(cursor, "SELECT count(*), max(trang_thai_luc) FROM ho_so")
         assert found is not None
-        self.cases = Cases(random, self.people, first_number=FIRST_NUMBER + int(found[0]))
-        self.now = max(TODAY, found[1] or TODAY) + timedelta(hours=1)
+        self.now = (found[1] or datetime.now(UTC)) + timedelta(hours=1)
+        self.cases = Cases(random, self.people, today=self.now, first_number=FIRST_NUMBER + int(found[0]))
         self.lived = Lived()
         self.received: set[str] = set()  # portal-born dossiers that a desk has begun to handle
         self.closed: set[str] = set()  # records nobody should touch again

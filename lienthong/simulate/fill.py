@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from connectors.postgres import connect, copy_rows, transaction
-from lienthong.simulate.cases import ONE_CITY, TODAY, Cases
+from lienthong.simulate.cases import ONE_CITY, Cases
 from lienthong.simulate.catalogue import PROCEDURES
 from lienthong.simulate.layouts import Key, portal_procedure
 from lienthong.simulate.model import Dossier, Person, Row
@@ -33,16 +33,16 @@ class Filled:
     colliding: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def fill(dsns: Mapping[str, str], *, dossiers: int = 2000, seed: int = 1) -> Filled:
-    """Fill the empty tables of all systems named in `dsns`; the same seed writes the same rows."""
+def fill(dsns: Mapping[str, str], *, dossiers: int = 2000, seed: int = 1, today: datetime | None = None) -> Filled:
+    """Fill the empty tables of all systems named in `dsns`; the same seed writes the same rows, with times as long before `today` (now)."""
     random = Random(seed)
     people = People(random)
-    cases = Cases(random, people)
+    cases = Cases(random, people, today=today or datetime.now(UTC))
     filled = Filled()
     writers = {system: _Writer(system, dsn, filled) for system, dsn in dsns.items()}
     writers["city-portal"].rows(row for procedure in PROCEDURES for row in portal_procedure(procedure))
     filled.rows["city-portal", "procedure"] = len(PROCEDURES)
-    for system, person in _people(random, people, int(dossiers * 0.6)):
+    for system, person in _people(random, people, int(dossiers * 0.6), cases.today):
         writers[system].person(person)
     for system, dossier in _dossiers(random, cases, dossiers):
         writers[system].dossier(dossier)
@@ -74,7 +74,7 @@ def _dossiers(random: Random, cases: Cases, count: int) -> Iterator[tuple[str, D
             yield ward, cases.from_desk(ward=ward, processing=other)
 
 
-def _people(random: Random, people: People, count: int) -> Iterator[tuple[str, Person]]:
+def _people(random: Random, people: People, count: int, today: datetime) -> Iterator[tuple[str, Person]]:
     for _ in range(count):
         moved = ONE_CITY - timedelta(days=700) + timedelta(days=random.randrange(1100), minutes=random.randrange(500))
         ward = random.choice((*WARDS, None))
@@ -84,17 +84,17 @@ def _people(random: Random, people: People, count: int) -> Iterator[tuple[str, P
         if ward and (random.random() < 0.7 or not homes):
             homes.append(ward)
         for home in homes or ["dept-justice"]:
-            yield home, _as_known(random, person, home)
+            yield home, _as_known(random, person, home, today)
 
 
-def _as_known(random: Random, person: Person, system: str) -> Person:
+def _as_known(random: Random, person: Person, system: str, today: datetime) -> Person:
     """The same citizen as one system knows him: half of the systems agree in all, the rest are older or poorer."""
     if random.random() < 0.5:
         return person
     if system == "dept-justice":  # identity is its word, the rest is older
         return replace(person, phone="0900000000", reached=person.reached - timedelta(days=90))
     if system == "city-portal":
-        return replace(person, marital=person.marital, phone=f"07{random.randrange(10**8):08d}", reached=TODAY - timedelta(days=9))
+        return replace(person, marital=person.marital, phone=f"07{random.randrange(10**8):08d}", reached=today - timedelta(days=9))
     if system == "ward-binh-thoi" and person.birth:
         return replace(person, birth=person.birth[:4])
     return replace(person, address=f"{person.address}, tổ 5")
@@ -104,7 +104,7 @@ def _spoil(writers: Mapping[str, _Writer], cases: Cases, people: People, each: i
     for system, writer in writers.items():
         refused_people: Counter[str] = Counter()
         refused: Counter[str] = Counter()
-        for reason, person in spoiled_people(people, system, each):
+        for reason, person in spoiled_people(people, system, each, today=cases.today):
             writer.person(person)
             refused_people[reason] += 1
         for reason, dossier in spoiled_dossiers(cases, system, each):

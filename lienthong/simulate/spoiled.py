@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from lienthong.simulate.cases import TODAY, Cases
+from lienthong.simulate.cases import Cases
 from lienthong.simulate.model import VIETNAM, Dossier, Person
 from lienthong.simulate.people import People
 from lienthong.simulate.wards import WARDS
@@ -86,7 +86,7 @@ def spoiled_dossiers(cases: Cases, system: str, each: int) -> Iterator[tuple[str
 def _plain(cases: Cases, system: str) -> Dossier:
     if system == "city-portal":
         made = cases.from_portal(ward="ward-sai-gon")
-        made.national = cases.national(TODAY, series="G22.90")
+        made.national = cases.national(cases.today, series="G22.90")
     elif system == "one-stop":
         made = cases.from_one_stop()
     elif system == "dept-justice":
@@ -94,15 +94,15 @@ def _plain(cases: Cases, system: str) -> Dossier:
     else:
         made = cases.from_desk(ward=system)
     if made.national is None:
-        made.local = f"{made.counter}-{made.status_at or TODAY:%y%m%d}-{SPOILED_NUMBERS + cases.next_number('spoiled')}"
+        made.local = f"{made.counter}-{made.status_at or cases.today:%y%m%d}-{SPOILED_NUMBERS + cases.next_number('spoiled')}"
     made.steps, made.papers, made.fees, made.ratings = [], [], [], []
     return made
 
 
-def spoiled_people(people: People, system: str, each: int) -> Iterator[tuple[str, Person]]:
+def spoiled_people(people: People, system: str, each: int, *, today: datetime) -> Iterator[tuple[str, Person]]:
     """Refused citizens: malformed, placeholder and missing numbers, codes of another time, no birth date, no name."""
     long_ago = datetime(2024, 5, 6, 9, 0, tzinfo=VIETNAM)
-    lately = TODAY - timedelta(days=90)
+    lately = today - timedelta(days=90)
     home = WARDS.get(system, "26743")
     for _ in range(each):
         yield "unit_not_valid_then", people.person(unit=NOT_YET, moved=long_ago)
@@ -119,10 +119,10 @@ def colliding(cases: Cases, people: People, each: int) -> Iterator[tuple[list[Do
     """In the ward whose tables allow it: one national code on two dossiers, one number on two people."""
     for _ in range(each):
         one, other = _plain(cases, "ward-binh-thoi"), _plain(cases, "ward-binh-thoi")
-        one.national = other.national = cases.national(TODAY, series="G22.91")
+        one.national = other.national = cases.national(cases.today, series="G22.91")
         while other.procedure == one.procedure:
             other = replace(_plain(cases, "ward-binh-thoi"), national=one.national)
-        first = people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=300))
-        second = replace(people.person(unit=WARDS["ward-binh-thoi"], moved=TODAY - timedelta(days=200)), number=first.number)
+        first = people.person(unit=WARDS["ward-binh-thoi"], moved=cases.today - timedelta(days=300))
+        second = replace(people.person(unit=WARDS["ward-binh-thoi"], moved=cases.today - timedelta(days=200)), number=first.number)
         second.birth = f"{int((first.birth or '1980')[:4]) + 7}"
         yield [one, other], [first, second]

@@ -11,13 +11,16 @@ from typing import Any
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lienthong.web.told import told
 from lienthong.web.words import LANGUAGES, Words
 
 
 @cache
 def environment() -> Environment:
     """The templates."""
-    return Environment(loader=PackageLoader("lienthong.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(loader=PackageLoader("lienthong.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.globals["told"] = told
+    return made
 
 
 @cache

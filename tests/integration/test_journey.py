@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from lienthong import journey
+from connectors.postgres import connect, rows, transaction
+from lienthong import hub_schema, journey
 from lienthong.embedded import PostgresCluster
-from lienthong.journey import lost
+from lienthong.journey import find, lost
 from lienthong.settings import Settings
 from tests import two_way_kit
 from tests.two_way_kit import UNIT_A, City, two_way_city
@@ -163,3 +164,37 @@ def test_joined_records_are_one_journey(city: City) -> None:
     found = of(city, "N1")
     assert found["systems"] == ["portal", "ward-a"]
     assert of(city, "BN-77")["record"] == found["record"]
+
+
+MANY = """
+INSERT INTO hub.record (record, entity, sole, version, body)
+SELECT n, 'dossier', 'ward-a', 1, jsonb_build_object('local_code', 'B-' || n) FROM generate_series(1, 100000) n;
+INSERT INTO hub.setting VALUES ('dossier codes record', '99000');
+ANALYZE hub.record
+"""
+
+
+def test_an_unknown_code_is_searched_only_where_no_sweep_has_been(pg: PostgresCluster, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_schema.install(database)
+    asked: list[str] = []
+    connection = connect(database, application_name="test")
+    try:
+        with transaction(connection) as cursor:
+            cursor.execute(MANY)
+        monkeypatch.setattr(find, "_BY_SCAN", f"EXPLAIN (ANALYZE, FORMAT TEXT) {find._BY_SCAN}")
+        with transaction(connection) as cursor:
+            asked += find._scan(cursor, {"code": "unknown", "limit": 20})  # type: ignore[arg-type]
+        monkeypatch.undo()
+        plan = "\n".join(asked)
+        assert "Index" in plan, plan
+        assert "Seq Scan" not in plan, plan
+        with transaction(connection) as cursor:
+            assert find._scan(cursor, {"code": "B-99500", "limit": 20}) == [99_500]
+            assert find._scan(cursor, {"code": "B-500", "limit": 20}) == [], "a sweep has noted that one elsewhere"
+            assert rows(cursor, "SHOW statement_timeout") == [("0",)]
+            cursor.execute("DELETE FROM hub.setting")
+            monkeypatch.setattr(find, "SCAN_RECORDS", 1000)
+            assert find._scan(cursor, {"code": "B-99500", "limit": 20}) == [99_500], "before the first sweep the newest are searched"
+            assert find._scan(cursor, {"code": "B-500", "limit": 20}) == []
+    finally:
+        connection.close()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lienthong.config import ConfigProblems
 from lienthong.config_deadlines import DeadlineRules, Limit
 from lienthong.deadlines import Calendar
-from lienthong.deadlines.facts import limit_of, promises
-from lienthong.deadlines.figures import percent, period
+from lienthong.deadlines.facts import Case, _case, limit_of, promises
+from lienthong.deadlines.figures import Tally, percent, period
 from lienthong.deadlines.official import score
 from lienthong.deadlines.published import differences
 from lienthong.deadlines.standing import Facts, State, due_after, moved, standing
@@ -288,3 +288,39 @@ def test_what_the_city_decides_is_optional(tmp_path: Path) -> None:
 def test_a_wrong_word_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigProblems, match=r"deadlines\.yaml:2:\d+: disputed"):
         load(write(tmp_path, {**FILES, "deadlines": example().replace('"off"}', '"perhaps"}', 1)}))
+
+
+# ------------------------------------------------------------------ an end recorded before the reception
+def case(*, status: int, received: str, finished: str | None, steps: tuple[tuple[str, int], ...] = ()) -> Case:
+    packed = [at(when) << 4 | reached for when, reached in steps]
+    ended = None if finished is None else at(finished)
+    return _case(
+        ("H29.1", "1", "1.1", at(received), at("2026-11-19T09:00"), status, ended, ended, None, packed, [0] * len(packed), None, None, 0), {}
+    )
+
+
+def test_a_dossier_finished_before_its_reception_is_finished_and_was_handled_in_no_time() -> None:
+    steps = (("2026-11-18T10:00", 9), ("2026-11-18T15:00", 2))
+    found = case(status=9, received="2026-11-18T15:00", finished="2026-11-18T10:00", steps=steps)
+    assert found.is_inconsistent
+    stands = standing(found.facts, at("2026-11-30T09:00"), CALENDAR)
+    assert (stands.state, stands.ended) == ("on time", at("2026-11-18T10:00"))
+    assert found.facts.received == stands.ended
+    assert standing(found.facts, at("2026-11-18T12:00"), CALENDAR).state == "on time", "between the two it is finished as well"
+
+
+def test_a_dossier_that_was_taken_up_again_after_its_end_is_open() -> None:
+    steps = (("2026-11-16T10:00", 3), ("2026-11-17T10:00", 2), ("2026-11-17T11:00", 4))
+    found = case(status=4, received="2026-11-17T10:00", finished=None, steps=steps)
+    assert not found.is_inconsistent
+    assert standing(found.facts, at("2026-11-18T09:00"), CALENDAR).state == "in time"
+
+
+def test_an_ordinary_dossier_is_consistent() -> None:
+    steps = (("2026-11-16T10:00", 2), ("2026-11-18T10:00", 9))
+    assert not case(status=9, received="2026-11-16T10:00", finished="2026-11-18T10:00", steps=steps).is_inconsistent
+
+
+def test_inconsistent_ones_are_told_only_where_there_are_any() -> None:
+    assert "inconsistent" not in Tally(ended=1).row("*")
+    assert Tally(ended=1, inconsistent=1).row("*")["inconsistent"] == 1

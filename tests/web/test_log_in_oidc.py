@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from connectors.oidc import Provider
 from lienthong.embedded import PostgresCluster
 from lienthong.embedded.ports import free_port
 from lienthong.settings import Settings
@@ -96,6 +97,35 @@ def test_whom_the_provider_vouches_for_is_logged_in_by_the_claims(settings: Sett
     assert "operator" in page
     assert only(dsn, "SELECT origin FROM hub.web_session WHERE name = 'oidc:lan'") == "oidc"
     assert only(dsn, "SELECT what FROM hub.web_event WHERE name = 'oidc:lan'") == "in"
+
+
+def test_logging_out_ends_the_log_in_at_the_provider_too(settings: Settings, dsn: str, issuer: str) -> None:
+    person = Person(settings)
+    through_provider(person, "lan")
+    answer = person.post("/logout")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login/oidc/out")
+    assert person.get("/overview").headers["location"].startswith("/login"), "ours is ended first"
+    page = person.get("/login/oidc/out")
+    there = page.headers["Refresh"].removeprefix("0; url=")
+    assert there.startswith(f"{issuer}/oauth2/end_session?client_id=lienthong&")
+    assert there.replace("&", "&amp;") in page.text
+    assert "City log-in" in page.text
+    assert httpx.get(there).status_code == 200, "the provider knows the request"
+    assert parse_qs(urlsplit(there).query)["post_logout_redirect_uri"] == ["http://testserver/login"]
+
+
+def test_a_local_account_and_a_provider_without_a_log_out_end_with_our_own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = Person(settings)
+    local.log_in("an")
+    assert local.post("/logout").headers["location"] == "/login"
+
+    async def nowhere(_self: Provider, _back_to: str) -> None:
+        return None
+
+    monkeypatch.setattr(Provider, "log_out_there", nowhere)
+    person = Person(settings)
+    through_provider(person, "lan")
+    assert person.get(person.post("/logout").headers["location"]).headers["location"] == "/login"
 
 
 def test_the_people_of_an_agency_are_its_people(settings: Settings) -> None:

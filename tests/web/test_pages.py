@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lienthong import deadlines, scorecards
+from lienthong.advice import ADVICE
+from lienthong.days import yesterday
 from lienthong.embedded import PostgresCluster
 from lienthong.settings import Settings
 from lienthong.web.guard import HEADERS
@@ -17,7 +21,7 @@ from lienthong.web.words import Words
 from tests import web_kit
 from tests.web_kit import BROKEN, PEOPLE, Person, only, sql, tally, text_of, visitor
 
-OPEN_TO_ALL = ("/login", "/login/oidc", "/login/oidc/back", "/language/{language}")
+OPEN_TO_ALL = ("/login", "/login/oidc", "/login/oidc/back", "/login/oidc/out", "/language/{language}")
 ADDRESSES = {
     "/systems/{name}": "/systems/ward-tan-dinh",
     "/certificates/{system}/{day}": "/certificates/ward-binh-thoi/2026-01-01",
@@ -240,6 +244,69 @@ def test_a_journey_is_masked_and_each_look_is_recorded(people: dict[str, Person]
     looks = sql(dsn, "SELECT viewer, purpose FROM hub.view_audit WHERE record = 5 ORDER BY id")
     assert looks == [("web:chi", None), ("web:chi", "đơn khiếu nại 12")]
     assert "đơn khiếu nại 12" in people["chi"].get("/audit").text
+
+
+def test_scorecards_and_figures_that_were_kept_are_shown_with_what_they_lack(people: dict[str, Person], settings: Settings, dsn: str) -> None:
+    now = datetime.now(UTC)
+    last = yesterday(now)
+    deadlines.store(settings, last.replace(day=1), now)
+    scorecards.compute(settings, last, last, now=now)
+    try:
+        page = people["chi"].get("/scorecards").text
+        assert f"Of {Words('en').day(last)} to" in page
+        assert "None were computed yet." not in page
+        assert "an end before their reception" not in page
+        sql(dsn, """UPDATE hub.deadline_figures SET rows = jsonb_set(rows, '{agency,0,inconsistent}', '3')""")
+        assert "3 dossiers have an end before their reception" in people["chi"].get("/scorecards").text
+        sql(dsn, """UPDATE hub.scorecard SET body = jsonb_set(body::jsonb, '{closed_days}', '0')::text::json""")
+        assert "None of these days is closed by certificates yet" in people["chi"].get("/scorecards").text
+    finally:
+        sql(dsn, "DELETE FROM hub.deadline_figures; DELETE FROM hub.scorecard")
+
+
+# ------------------------------------------------------------------ one language on a page
+ENGLISH_PART = re.compile(r'<(?!a )(?!html)[^>]*\blang="en"')
+"""What is marked as English; the link to the English page apart."""
+
+
+@pytest.mark.parametrize("address", addresses())
+def test_a_vietnamese_page_has_no_english_reason_or_advice(settings: Settings, dsn: str, address: str) -> None:
+    before = sql(dsn, "SELECT id, reason, message FROM hub.parked ORDER BY id")
+    reasons = sorted(ADVICE)
+    for number, (id_, *_) in enumerate(before):
+        sql(dsn, "UPDATE hub.parked SET reason = %s WHERE id = %s", [reasons[number % len(reasons)], id_])
+    try:
+        page = visitor(settings, "chi", "vi").get(address).text
+    finally:
+        for id_, reason, message in before:
+            sql(dsn, "UPDATE hub.parked SET reason = %s, message = %s WHERE id = %s", [reason, message, id_])
+    assert not ENGLISH_PART.search(page)
+    said = text_of(page)
+    assert not [
+        advice for advice in ADVICE.values() if advice.split("{")[0].strip() and len(advice.split("{")[0]) > 12 and advice.split("{")[0] in said
+    ]
+
+
+def test_a_vietnamese_reader_is_told_in_vietnamese_why_and_what_to_do(settings: Settings) -> None:
+    reader = visitor(settings, "chi", "vi")
+    assert "không kết nối được đến máy chủ" in reader.get("/overview").text
+    lost = text_of(reader.get("/lost").text)
+    assert f"tuyến ghi vào của {BROKEN} đang thử lại: không kết nối được đến máy chủ" in lost
+    assert "lienthong status cho biết người vận hành phải làm gì" in lost
+    assert "thêm từ này vào values" in reader.get("/systems/one-stop").text
+    journey = reader.post("/journey", at="/journey", code="H29.26737-261101-0000003").text
+    assert "đưa hồ sơ đến" in journey
+    assert not ENGLISH_PART.search(journey)
+
+
+def test_what_somebody_elses_program_says_stays_as_it_is_and_is_marked(settings: Settings, dsn: str) -> None:
+    sql(dsn, "UPDATE hub.line SET reason = 'XX000: the flux capacitor is empty' WHERE system = %s AND stage = 'apply'", [BROKEN])
+    try:
+        page = visitor(settings, "chi", "vi").get("/overview").text
+    finally:
+        why = 'LT-DB-001: connection to server at "10.0.0.5", port 5432 failed: Connection refused'
+        sql(dsn, "UPDATE hub.line SET reason = %s WHERE system = %s AND stage = 'apply'", [why, BROKEN])
+    assert '<span lang="en">XX000: the flux capacitor is empty</span> <small>(nguyên văn)</small>' in page
 
 
 # ------------------------------------------------------------------ small things that break pages

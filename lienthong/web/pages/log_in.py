@@ -15,6 +15,9 @@ from lienthong.web.words import Said, phrase
 
 routes = APIRouter()
 
+OIDC_NAMES = "oidc:"
+"""How the names of those begin whom the provider vouches for."""
+
 WRONG = phrase("Name or password is wrong.")
 TOO_OFTEN = phrase("Too many tries. Wait %(minutes)s minutes.", minutes=TRIES_WINDOW_MINUTES)
 
@@ -59,11 +62,12 @@ def logged_in(request: Request, token: str, onward: str) -> Response:
 
 @routes.post("/logout", dependencies=[Depends(checked)])
 def log_out(request: Request, visit: Visiting) -> Response:
-    """End the session."""
+    """End the session; of those who came through the provider, the one there as well, where it offers that."""
     with transaction(visit.hub) as cursor:
         sessions.end(cursor, request.cookies.get(SESSION))
         sessions.note(cursor, visit.name, request.client.host if request.client else "?", "out")
-    response = RedirectResponse("/login", 303)
+    came_through = visit.name.startswith(OIDC_NAMES) and visit.settings.web.oidc is not None
+    response = RedirectResponse("/login/oidc/out" if came_through else "/login", 303)
     response.delete_cookie(SESSION, path="/", secure=is_secure(request), httponly=True, samesite="lax")
     return response
 

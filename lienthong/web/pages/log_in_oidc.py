@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from connectors.oidc import Provider
 from connectors.postgres import Connection, connect, transaction
 from lienthong import hub
 from lienthong.config_web import Oidc
+from lienthong.errors import TransientError
 from lienthong.settings import Settings
-from lienthong.web import sessions
+from lienthong.web import render, sessions
 from lienthong.web.accounts import Account
-from lienthong.web.guard import HANDSHAKE, Refused, is_secure, local_path, set_cookie, settings_of
-from lienthong.web.pages.log_in import logged_in
+from lienthong.web.guard import HANDSHAKE, Refused, is_secure, language_of, local_path, set_cookie, settings_of
+from lienthong.web.pages.log_in import OIDC_NAMES, logged_in
 from lienthong.web.words import phrase
 
 routes = APIRouter()
@@ -56,6 +58,22 @@ async def came_back(request: Request) -> Response:
     token = await run_in_threadpool(_log_in, settings, account, address)
     response = logged_in(request, token, local_path(remembered["next"]))
     response.delete_cookie(HANDSHAKE, path="/", secure=is_secure(request), httponly=True, samesite="lax")
+    return response
+
+
+@routes.get("/login/oidc/out")
+async def out(request: Request) -> Response:
+    """After the end of our session: on to the end of the provider's, by a page, because a form of ours may lead to no other site."""
+    provider, settings = _provider(request), settings_of(request)
+    assert settings.web.oidc is not None
+    try:
+        there = await provider.log_out_there(f"{settings.web.address}/login")
+    except TransientError:
+        there = None
+    if there is None:
+        return RedirectResponse("/login", 303)
+    response = render.html("logged_out.html", language_of(request), provider=settings.web.oidc.name, there=there)
+    response.headers["Refresh"] = f"0; url={there}"
     return response
 
 
@@ -115,7 +133,7 @@ def _log_in(settings: Settings, account: Account, address: str) -> str:
     connection = _open(settings)
     try:
         with transaction(connection) as cursor:
-            sessions.note(cursor, f"oidc:{account.name}", address, "in")
-            return sessions.begin(cursor, Account(f"oidc:{account.name}", account.role, account.agencies), "oidc")
+            sessions.note(cursor, f"{OIDC_NAMES}{account.name}", address, "in")
+            return sessions.begin(cursor, Account(f"{OIDC_NAMES}{account.name}", account.role, account.agencies), "oidc")
     finally:
         connection.close()

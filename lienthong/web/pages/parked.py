@@ -16,6 +16,7 @@ from lienthong.parked_desk import HUB, Desk, place_of
 from lienthong.parked_replay import DECISIONS, Order, Replayer
 from lienthong.vault import Vault
 from lienthong.web.guard import Posted, Refused, Visit, Visiting
+from lienthong.web.told import told
 from lienthong.web.words import Said, phrase
 
 routes = APIRouter()
@@ -98,7 +99,7 @@ def act(visit: Visiting, fields: Posted, ref: str) -> Response:
     if outcome in OUTCOMES:
         return RedirectResponse(f"/parked?done={outcome}", 303)
     with _desk(visit) as desk:
-        return _shown(visit, desk, ref, None, phrase("It is still parked: %(words)s", words=words))
+        return _shown(visit, desk, ref, None, phrase("It is still parked: %(words)s", words=told(visit.words, words).text))
 
 
 def _done(desk: Desk, record: dict[str, Any], action: str, why: str) -> tuple[str, str]:
