@@ -32,7 +32,7 @@ test: setup ## Run every test, against real servers that are started for it: mak
 
 pages: setup ## Look at our pages and Airflow's with Chromium, which pip cannot install (Debian: the package chromium)
 	@command -v chromium >/dev/null || { echo "chromium is not installed (Debian: apt-get install chromium)" >&2; exit 1; }
-	$(BIN)/pytest -m pages tests/web/test_browser.py tests/dags/test_pages.py $(ARGS)
+	$(BIN)/pytest -m pages tests/web/test_browser.py tests/web/test_speed.py tests/dags/test_pages.py $(ARGS)
 
 alerts: ## Try the alert rules out with promtool, which comes with Prometheus (Debian: the package prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed; it comes with Prometheus (Debian: apt-get install prometheus)" >&2; exit 1; }

@@ -240,7 +240,7 @@ ECHOES = (
     ),
     Mutation(
         "echo by base", "our own status step", "S1, B5",
-        (Edit("lienthong/steps.py", 'if step["status"] == status or step["ours"]:', 'if step["status"] == status:'),),
+        (Edit("lienthong/steps.py", 'if step["ours"] or (', 'if ('),),
         (f"{STEPS}test_every_change_of_status_is_one_event_and_a_replay_none",),
     ),
 )  # fmt: skip
